@@ -1,0 +1,10 @@
+"""The built-in backends, one module per library and API level.
+
+In a wheel the modules lie here; in a checkout they stay in `backends/` at its root, which is mounted below.
+"""
+
+from pathlib import Path
+
+_checkout = Path(__file__).parents[3]
+if (_checkout / "pyproject.toml").is_file() and (_checkout / "backends").is_dir():
+    __path__.append(str(_checkout / "backends"))

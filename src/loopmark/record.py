@@ -1,0 +1,133 @@
+"""What a campaign knows: plain data, the same in memory and (through `loopmark.store`) on disk."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopmark.case import Case, Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One contender under one label; the twin is the baseline again, hidden arms are yardsticks of the tests."""
+
+    label: str
+    contender: str
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One process while its arm was timed. Per connection, but for `collections`; None: not to be had here."""
+
+    minor_faults: float | None
+    voluntary_switches: float | None
+    involuntary_switches: float | None
+    run_delay: float | None
+    """Seconds spent runnable but waiting for a core."""
+    collections: int | None
+    """Garbage collections in all timed values together."""
+    private_kib: float | None
+    """Private memory after the last value, above the ready state before the first connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One arm in one block: all times in seconds per connection, one per value, the same length in all three."""
+
+    arm: str
+    loops: int
+    wall: tuple[float, ...]
+    client_cpu: tuple[float, ...]
+    server_cpu: tuple[float, ...]
+    warmups: tuple[float, ...]
+    client: Side
+    server: Side
+    peak: int
+    """Most connections that the server had open at once while values were timed."""
+    seconds: float
+    """Wall time of the whole arm, start-up included."""
+    facts: dict[str, Any]
+    """What was read off live connections: {"client": {...}, "server": {...}, "equal": {...}}."""
+    metadata: dict[str, str | int | float]
+    """pyperf's own metadata of the run, stripped of names and paths."""
+
+    def values(self, metric: Metric) -> tuple[float, ...]:
+        """Return the values of one metric."""
+        return {Metric.WALL: self.wall, Metric.CLIENT_CPU: self.client_cpu, Metric.SERVER_CPU: self.server_cpu}[metric]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One complete block of one case: every arm that is still in, in the order in which they ran.
+
+    A field block ran in fresh processes with nothing pinned; its numbers are shown beside the others, never mixed.
+    """
+
+    case: str
+    index: int
+    field: bool
+    order: tuple[str, ...]
+    measurements: dict[str, Measurement]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One conversation as the recording relay saw it. Records are `direction type length` in the order of arrival."""
+
+    records: tuple[str, ...]
+    bytes_to_server: int
+    bytes_to_client: int
+    group: str | None
+    first_close_notify: str | None
+    first_fin: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Why an arm has no number, or none from some block on: `skipped`, `unsupported`, `retired`, `not comparable`."""
+
+    arm: str
+    case: str
+    status: str
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class CasePlan:
+    """One case of a campaign: who takes part, with how many connections a value."""
+
+    case: Case
+    arms: tuple[Arm, ...]
+    loops: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Campaign:
+    """One invocation, all of it."""
+
+    started: str
+    """UTC, ISO 8601, whole seconds."""
+    label: str
+    command: tuple[str, ...]
+    seed: int
+    mode: str
+    """`fast`, `default` or `rigorous`."""
+    baseline: str
+    twin: str
+    cases: list[CasePlan] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    """One sentence per block that did not complete."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    traces: dict[str, dict[str, Trace]] = field(default_factory=dict)
+    """By case name, then by arm."""
+    machine: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know: what was not pinned, what could not be read."""
+    ended: str = "running"
+    """`running`, `done`, `time cap`, `interrupted`, or a sentence that says what ended it."""
+    seconds: float = 0.0
+    """Wall time of the whole campaign."""
+    measured_seconds: float = 0.0
+    """Of which inside timed values and warm-up values."""

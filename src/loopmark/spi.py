@@ -1,0 +1,217 @@
+"""The contract for backends. It needs nothing but the standard library, and no async library.
+
+It is coarse on purpose: the timed work happens inside the backend's own code, in its library's own idiom. A thin
+read/write interface would put a frame of ours into every round trip. What must be the same for all comes from the core:
+contexts, address, backlog, deadlines, what is said and when a connection is closed.
+"""
+
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from loopmark.service import Session
+
+T = TypeVar("T")
+
+Main: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+"""A coroutine function without arguments."""
+
+LoopFactory: TypeAlias = Callable[[], Any]
+"""Makes a new asyncio-compatible event loop; `Any`, because the core does not import asyncio."""
+
+
+class Feature(StrEnum):
+    """What a backend may or may not be able to do; declared, and proven by the contract checker."""
+
+    TCP = "tcp"
+    TLS = "tls"
+
+
+class Address(NamedTuple):
+    """Where a server listens; `host` is a numeric address, so that no resolver is part of the work."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The same for every contender; seconds as float."""
+
+    backlog: int = 4096
+    nodelay: bool = True
+    handshake_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    close_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTLS:
+    """What a client needs for TLS; the name is verified against the certificate."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSProfile:
+    """One way of doing TLS, as an axis of a case."""
+
+    version: str = "1.3"
+    key: str = "p256"
+    group: str = "X25519"
+
+
+class _HasSocketOptions(Protocol):
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+
+
+class _HasTLSState(Protocol):
+    """What `ssl.SSLObject`, `ssl.SSLSocket` and their wrappers in other libraries share."""
+
+    def version(self) -> str | None: ...
+    def cipher(self) -> tuple[str, str, int] | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a live connection really is, read back from it; TLS members are None on a plain one."""
+
+    loop: str
+    transport: str
+    nodelay: bool
+    tls_version: str | None = None
+    cipher: str | None = None
+    session_reused: bool | None = None
+    verified: bool | None = None
+
+    @classmethod
+    def read(
+        cls, *, loop: object, transport: object, sock: _HasSocketOptions, tls: _HasTLSState | None = None
+    ) -> "Facts":
+        """Read a connection: `loop` and `transport` are the running ones, or names for what has no class."""
+        plain = cls(
+            loop=loop if isinstance(loop, str) else _class_name(loop),
+            transport=transport if isinstance(transport, str) else _class_name(transport),
+            nodelay=bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)),
+        )
+        if tls is None:
+            return plain
+        cipher = tls.cipher()
+        # SSLObject and SSLSocket have these beyond what all wrappers share.
+        reused = getattr(tls, "session_reused", None)
+        return cls(
+            loop=plain.loop,
+            transport=plain.transport,
+            nodelay=plain.nodelay,
+            tls_version=tls.version(),
+            cipher=cipher[0] if cipher else None,
+            session_reused=None if reused is None else bool(reused),
+            verified=_verified(tls),
+        )
+
+
+def _verified(tls: _HasTLSState) -> bool | None:
+    """Tell whether the peer's chain and name were checked; None where the library does not let us see."""
+    context, certificate = getattr(tls, "context", None), getattr(tls, "getpeercert", None)
+    if context is None or certificate is None:
+        return None
+    # The decoded certificate is empty unless OpenSSL has validated it.
+    return context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname and bool(certificate())
+
+
+def _class_name(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+Accept: TypeAlias = Callable[[Callable[[], Facts]], Session]
+"""Called by a server once for every connection, as early as its library tells of it.
+
+The argument reads the live connection's facts; the core calls it when it wants them, mostly never.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that listens; the core reads address and backlog off its sockets."""
+
+    listeners: tuple[socket.socket, ...]
+
+
+class Connection(ABC):
+    """One established connection, seen from the client's side."""
+
+    @abstractmethod
+    async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
+        """Write the parts one by one, then read the reply, `rounds` times; return the last reply.
+
+        A reply has exactly `reply_size` bytes; None means all until the end of the stream, and the library's own
+        exception flies when the stream ends early or is cut.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Send close_notify on TLS, then close; waits for nothing that the peer has not sent yet on its own."""
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Read this connection's facts off the live objects."""
+
+
+class Backend(ABC):
+    """One way of doing I/O; those of the asyncio family are given a loop factory.
+
+    A library's exceptions fly as they are: `loopmark.errors` translates them in one place.
+    """
+
+    features: frozenset[Feature]
+    """What this instance can do: what the API has, less what the loop lacks."""
+
+    distributions: tuple[str, ...] = ()
+    """The packages whose versions belong into the results."""
+
+    yardstick: ClassVar[bool] = False
+    """True for the hand-written comparison code in the tests, which is not counted by sessions."""
+
+    churn: Callable[..., Coroutine[Any, Any, int]] | None = None
+    """A hand-written replacement of `loopmark.traffic.churn`; None for every contender."""
+
+    def __init__(self, loop_factory: LoopFactory | None = None) -> None:
+        self.loop_factory = loop_factory
+
+    @abstractmethod
+    def run(self, main: Main[T], /) -> T:
+        """Run a coroutine function to its end on a fresh loop, which is closed before this returns."""
+
+    @abstractmethod
+    def serve(
+        self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
+    ) -> AbstractAsyncContextManager[Server]:
+        """Listen inside the context; on leaving it, stop listening and drop whatever is still open, at once.
+
+        `address.port` 0 lets the system choose. No peer may end the server: what a connection's handler meets is told
+        to `Session.lost`, and the next connection is served.
+        """
+
+    @abstractmethod
+    async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        """Connect, and with `tls` complete the handshake and verify chain and name.
+
+        No scope, nursery or task outlives the call.
+        """
+
+    @abstractmethod
+    async def gather(self, *jobs: Main[None]) -> None:
+        """Run all jobs at once; the first failure cancels the rest and is raised."""
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Let everything else run for a while."""
