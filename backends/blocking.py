@@ -1,0 +1,178 @@
+"""Blocking sockets and `ssl.SSLSocket`, without any event loop; where several things happen at once, a thread for each.
+
+Its coroutines never suspend. One at a time it is the "no loop" row; with threads it is a contender like the others.
+OpenSSL works on the descriptor itself. Nothing sets TCP_NODELAY at this level, so we do.
+"""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from typing import TypeAlias
+
+from loopmark.service import Then
+from loopmark.spi import Accept, Address, Backend, ClientTLS, Connection, Facts, Feature, Main, Options, Server, T
+
+Socket: TypeAlias = socket.socket | ssl.SSLSocket
+
+
+class Blocking(Backend):
+    """`socket.create_server`, `socket.create_connection`, `SSLContext.wrap_socket`."""
+
+    features = frozenset({Feature.TCP, Feature.TLS})
+
+    def run(self, main: Main[T], /) -> T:
+        try:
+            main().send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        raise RuntimeError("a coroutine on blocking sockets suspended: it awaits something that is not the backend's")
+
+    @asynccontextmanager
+    async def serve(
+        self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
+    ) -> AsyncIterator[Server]:
+        listener = socket.create_server(address, family=_family(address), backlog=options.backlog)
+        connections: set[socket.socket] = set()
+        handlers: set[threading.Thread] = set()
+
+        def handle(sock: Socket) -> None:
+            session = accept(lambda: _facts(sock))
+            try:
+                # Covers the handshake, too: without it a silent client would be held for ever.
+                sock.settimeout(options.handshake_timeout)
+                if isinstance(sock, ssl.SSLSocket):
+                    sock.do_handshake()
+                while True:
+                    reply = session.receive(sock.recv(65536))
+                    if reply.data:
+                        sock.sendall(reply.data)
+                    if reply.then is Then.CLOSE:
+                        break
+                if isinstance(sock, ssl.SSLSocket):
+                    sock.settimeout(options.close_timeout)
+                    sock.unwrap()
+            except OSError as error:  # ssl.SSLError is one
+                session.lost(error)
+            finally:
+                connections.discard(sock)
+                sock.close()
+                handlers.discard(threading.current_thread())
+
+        def accept_forever() -> None:
+            while True:
+                try:
+                    plain, _ = listener.accept()
+                except OSError:
+                    return  # closed: we are leaving
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+                sock = plain if tls is None else _wrap(plain, tls)
+                thread = threading.Thread(target=handle, args=(sock,), daemon=True)
+                connections.add(sock)
+                handlers.add(thread)
+                thread.start()
+
+        acceptor = threading.Thread(target=accept_forever, daemon=True)
+        acceptor.start()
+        try:
+            yield Server(listeners=(listener,))
+        finally:
+            _hang_up(listener)
+            acceptor.join()
+            for sock in tuple(connections):
+                _hang_up(sock)
+            for thread in tuple(handlers):
+                thread.join()
+            listener.close()
+
+    async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        plain = socket.create_connection(address, timeout=options.handshake_timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+            if tls is None:
+                sock: Socket = plain
+            else:
+                sock = _wrap(plain, tls.context, tls.server_name)
+                sock.do_handshake()
+            sock.settimeout(options.idle_timeout)
+        except BaseException:
+            plain.close()
+            raise
+        return _Socket(sock)
+
+    async def gather(self, *jobs: Main[None]) -> None:
+        failures: list[BaseException] = []
+
+        def work(job: Main[None]) -> None:
+            try:
+                self.run(job)
+            except BaseException as error:  # noqa: BLE001  # it is raised again in the caller's thread
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(job,), daemon=True) for job in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class _Socket(Connection):
+    def __init__(self, sock: Socket) -> None:
+        self._sock = sock
+
+    async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
+        sock = self._sock
+        reply = b""
+        for _ in range(rounds):
+            for part in parts:
+                sock.sendall(part)
+            reply = b""
+            while reply_size is None or len(reply) < reply_size:
+                data = sock.recv(65536 if reply_size is None else reply_size - len(reply))
+                if not data:
+                    break
+                reply += data
+            if reply_size is not None and len(reply) < reply_size:
+                raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")
+        return reply
+
+    async def close(self) -> None:
+        with closing(self._sock):
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.unwrap()
+
+    def facts(self) -> Facts:
+        return _facts(self._sock)
+
+
+def _wrap(sock: socket.socket, context: ssl.SSLContext, server_name: str | None = None) -> ssl.SSLSocket:
+    """Wrap without the handshake, which belongs under a deadline, and without hiding a cut connection."""
+    return context.wrap_socket(
+        sock,
+        server_side=server_name is None,
+        server_hostname=server_name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+    )
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """Wake up whoever is blocked on the socket."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def _facts(sock: Socket) -> Facts:
+    return Facts.read(loop="none", transport=sock, sock=sock, tls=sock if isinstance(sock, ssl.SSLSocket) else None)

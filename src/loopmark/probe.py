@@ -1,0 +1,148 @@
+"""Load each contender in a process of its own and throw that away: what is missing, and what an import does.
+
+Run as `python -m loopmark.probe [PLUGIN]`; prints one JSON document. Only this process and its children ever run a
+plug-in before it is measured.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loopmark.errors import LoopmarkError, UsageError
+from loopmark.registry import Contender, Registry, names_in, registry
+from loopmark.spi import Backend
+
+EXTRAS = ("uvloop", "trio", "anyio")
+
+# What a library that patches the standard library would replace.
+_WATCHED = (
+    ("socket", "socket"),
+    ("socket", "create_connection"),
+    ("ssl", "SSLContext"),
+    ("ssl", "SSLSocket"),
+    ("selectors", "DefaultSelector"),
+    ("threading", "Thread"),
+    ("time", "sleep"),
+    ("asyncio", "new_event_loop"),
+    ("os", "fork"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of loading one contender: `ok`, `missing` or `failed`; `reason` says why, and what to do."""
+
+    name: str
+    status: str
+    reason: str = ""
+    features: tuple[str, ...] = ()
+    versions: dict[str, str] | None = None
+    fork_safe: bool = True
+    """False when the import starts a thread or patches the standard library."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Everything that exists here: the registry and what came of loading each contender."""
+
+    registry: Registry
+    findings: dict[str, Finding]
+
+
+def survey(plugin: Path | None = None) -> Survey:
+    """Look at every contender in throw-away processes; raises UsageError when the plug-in file is unusable."""
+    command = [sys.executable, "-m", "loopmark.probe", *([str(plugin)] if plugin else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        raise UsageError(f"could not list the contenders: {done.stderr.strip()[-500:]}") from None
+    if "error" in document:
+        raise UsageError(document["error"])
+    findings = {each["name"]: Finding(**{**each, "features": tuple(each["features"])}) for each in document["findings"]}
+    return Survey(registry=registry(plugin, document["plugin_names"]), findings=findings)
+
+
+def load(contender: Contender) -> Finding:
+    """Load a contender in this process, which should not be used for anything else afterwards."""
+    threads, before = threading.active_count(), _watched()
+    try:
+        backend = contender.load()
+        versions = _versions(contender, backend)
+    except ModuleNotFoundError as error:
+        return Finding(name=contender.name, status="missing", reason=_install(error.name or str(error)))
+    except importlib.metadata.PackageNotFoundError as error:
+        return Finding(name=contender.name, status="missing", reason=_install(str(error.name)))
+    except Exception as error:  # noqa: BLE001  # anybody's import may raise anything, and must not stop the others
+        return Finding(name=contender.name, status="failed", reason=f"{type(error).__name__}: {error}")
+    return Finding(
+        name=contender.name,
+        status="ok",
+        features=tuple(sorted(backend.features)),
+        versions=versions,
+        fork_safe=_watched() == before and threading.active_count() == threads,
+    )
+
+
+def _watched() -> list[object]:
+    return [getattr(importlib.import_module(module), name) for module, name in _WATCHED]
+
+
+def _versions(contender: Contender, backend: Backend) -> dict[str, str]:
+    names = list(backend.distributions)
+    package = contender.loop.package if contender.loop else None
+    if package and package not in sys.stdlib_module_names:
+        names += importlib.metadata.packages_distributions().get(package, [])
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _install(module: str) -> str:
+    package = module.partition(".")[0]
+    wanted = f"'loopmark[{package}]'" if package in EXTRAS else package
+    return f"{package} is not installed; type: pip install {wanted}"
+
+
+def _in_child(work: Callable[[], Finding], name: str) -> Finding:
+    """Run in a forked child; one that dies is a finding, too."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reader)
+            # What an import prints must not mix with our own output.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(asdict(work()), pipe)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if text:
+        return Finding(**json.loads(text))
+    code = os.waitstatus_to_exitcode(status)
+    return Finding(name=name, status="failed", reason=f"its process died while importing it (exit status {code})")
+
+
+def _main(arguments: list[str]) -> None:
+    plugin = Path(arguments[0]) if arguments else None
+    try:
+        names = names_in(plugin) if plugin else {}
+        known = registry(plugin, names)
+    except LoopmarkError as error:
+        json.dump({"error": str(error)}, sys.stdout)
+        return
+    findings = [_in_child(lambda each=each: load(each), each.name) for each in known.contenders.values()]  # type: ignore[misc]  # mypy cannot type a lambda's default
+    json.dump({"plugin_names": names, "findings": [asdict(each) for each in findings]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,150 @@
+"""Contenders and benchmarks by name: from entry points and from a plug-in file. Nothing is imported to list names.
+
+A backend's entry point is named after its contender. The word LOOP in the name stands for every loop that is
+registered, so a third party's loop `zippy` becomes `zippy`, `zippy-protocol`, `zippy-sockets` and `anyio+zippy` with
+one line of metadata.
+"""
+
+import difflib
+import importlib.metadata
+import runpy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loopmark.case import Benchmark
+from loopmark.errors import UsageError
+from loopmark.spi import Backend
+
+BACKENDS, LOOPS, BENCHMARKS = "loopmark.backends", "loopmark.loops", "loopmark.benchmarks"
+GROUPS = {"backends": BACKENDS, "loops": LOOPS, "benchmarks": BENCHMARKS}
+PLACEHOLDER = "LOOP"
+ALIASES = {"anyio": "anyio+asyncio"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where to load an object from: `module:attribute`, or a plug-in file's group and name."""
+
+    value: str
+    plugin: str | None = None
+
+    def load(self) -> Any:
+        """Import it now."""
+        if self.plugin is None:
+            return importlib.metadata.EntryPoint(name="", value=self.value, group="").load()
+        group, _, name = self.value.partition(":")
+        return _run_plugin(self.plugin)[group][name]
+
+    @property
+    def package(self) -> str | None:
+        """The top-level package, None for a plug-in file."""
+        return None if self.plugin else self.value.partition(":")[0].partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A backend on a loop, by name, not yet loaded."""
+
+    name: str
+    backend: Source
+    loop: Source | None = None
+
+    def load(self) -> Backend:
+        """Import backend and loop and put them together; whatever an import raises flies."""
+        make: Callable[..., Backend] = self.backend.load()
+        backend = make() if self.loop is None else make(self.loop.load())
+        if not isinstance(backend, Backend):
+            raise UsageError(f"{self.name}: {self.backend.value} makes no loopmark.spi.Backend")
+        return backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """All names that exist here."""
+
+    contenders: dict[str, Contender]
+    benchmarks: dict[str, Source]
+    loops: dict[str, Source]
+
+    def contender(self, name: str) -> Contender:
+        """Find a contender by its name or alias; raises UsageError with close matches."""
+        return _find(ALIASES.get(name, name), self.contenders, "contender")
+
+    def benchmark(self, name: str) -> Benchmark:
+        """Load a benchmark by name; raises UsageError with close matches."""
+        source = _find(name, self.benchmarks, "benchmark")
+        benchmark = source.load()
+        if not isinstance(benchmark, Benchmark):
+            raise UsageError(f"{name}: {source.value} is a {type(benchmark).__name__}, not a loopmark.case.Benchmark")
+        return benchmark
+
+
+def registry(plugin: Path | None = None, plugin_names: dict[str, list[str]] | None = None) -> Registry:
+    """List what is installed, and what a plug-in file adds.
+
+    `plugin_names` are the file's names by group, so that a process that must not run the file needs not; without them
+    the file is run.
+    """
+    sources = {short: _entry_points(group) for short, group in GROUPS.items()}
+    if plugin is not None:
+        names = plugin_names or names_in(plugin)
+        for short in GROUPS:
+            for name in names.get(short, ()):
+                sources[short][name] = Source(value=f"{short}:{name}", plugin=str(plugin))
+    return Registry(
+        contenders=_contenders(sources["backends"], sources["loops"]),
+        benchmarks=sources["benchmarks"],
+        loops=sources["loops"],
+    )
+
+
+def names_in(plugin: Path) -> dict[str, list[str]]:
+    """Run a plug-in file and list what it defines, by group."""
+    return {group: sorted(members) for group, members in _run_plugin(str(plugin)).items()}
+
+
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """Say which names come close, as the end of a sentence; empty when none does."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _contenders(backends: dict[str, Source], loops: dict[str, Source]) -> dict[str, Contender]:
+    contenders: dict[str, Contender] = {}
+    for template, backend in backends.items():
+        if PLACEHOLDER not in template:
+            contenders[template] = Contender(name=template, backend=backend)
+            continue
+        for loop_name, loop in loops.items():
+            name = template.replace(PLACEHOLDER, loop_name)
+            contenders[name] = Contender(name=name, backend=backend, loop=loop)
+    return dict(sorted(contenders.items()))
+
+
+def _entry_points(group: str) -> dict[str, Source]:
+    return {entry.name: Source(value=entry.value) for entry in importlib.metadata.entry_points(group=group)}
+
+
+@cache
+def _run_plugin(path: str) -> dict[str, dict[str, Any]]:
+    """Run a plug-in file; it defines any of the dicts `backends`, `loops` and `benchmarks`, name to object."""
+    if not Path(path).is_file():
+        raise UsageError(f"--plugin {path}: no such file")
+    try:
+        module = runpy.run_path(path, run_name="loopmark_plugin")
+    except Exception as error:  # whatever the file does wrong, the user made it and must read of it in one line
+        raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    found = {group: module[group] for group in GROUPS if isinstance(module.get(group), dict)}
+    if not any(found.values()):
+        raise UsageError(f"--plugin {path}: defines none of the dicts {', '.join(GROUPS)}")
+    return found
+
+
+def _find(name: str, known: dict[str, T], what: str) -> T:
+    if name in known:
+        return known[name]
+    raise UsageError(f"unknown {what} {name!r}; there are {', '.join(known)}{close_matches(name, known)}")
