@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopmark.case import Case, Metric
+from loopmark.case import Case, ClosePolicy, Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,9 @@ class CasePlan:
     case: Case
     arms: tuple[Arm, ...]
     loops: int
+    question: str = ""
+    """The benchmark's own, so that a table can be read without the benchmark."""
+    close: ClosePolicy | None = None
 
 
 @dataclass(slots=True, kw_only=True)
