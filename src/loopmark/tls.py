@@ -24,6 +24,8 @@ def server_context(profile: TLSProfile, identity: Identity) -> ssl.SSLContext:
     """One context per process. No tickets, no session cache: every handshake is a full one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity.chain, identity.key)
+    # One name only before Python 3.15. It keeps OpenSSL 3.5 and newer from choosing a post-quantum hybrid by itself.
+    context.set_ecdh_curve(profile.group)
     # Without tickets TLS 1.3 cannot resume; OP_NO_TICKET does the same for 1.2, whose clients here keep no session.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
@@ -34,6 +36,10 @@ def client_tls(profile: TLSProfile, identity: Identity) -> ClientTLS:
     """One context per process, verifying chain and host name against our own authority only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(identity.ca)
+    if profile.version != "1.2":
+        context.set_ecdh_curve(profile.group)
+    # With TLS 1.2 the client's groups also limit the curves of certificates: with X25519 alone there a server with a
+    # P-256 key has no cipher left. The one group that the server allows decides then.
     return ClientTLS(context=_pin(context, profile), server_name=identity.server_name)
 
 
@@ -41,8 +47,6 @@ def _pin(context: ssl.SSLContext, profile: TLSProfile) -> ssl.SSLContext:
     if profile.version not in VERSIONS:
         raise UsageError(f"unknown TLS version {profile.version!r}; there are {', '.join(VERSIONS)}")
     context.minimum_version = context.maximum_version = VERSIONS[profile.version]
-    # One name only before Python 3.15. It keeps OpenSSL 3.5 and newer from choosing a post-quantum hybrid by itself.
-    context.set_ecdh_curve(profile.group)
     return context
 
 
