@@ -1,0 +1,272 @@
+"""The server's role in a process of its own, and the handle by which its client knows it.
+
+The process writes one line when it is ready, answers questions on a control channel, and ends when that channel does.
+A thread that is blocked in `read` looks after this, at no cost to the loop while it is measured.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import json
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+from loopmark import procfs, tls
+from loopmark.errors import FactsError
+from loopmark.ledger import Ledger
+from loopmark.spi import Address, Backend, LoopFactory, Server
+from loopmark.task import Task, task_from, to_json
+
+# struct tcp_info: tcpi_sacked holds a listening socket's backlog (net/ipv4/tcp.c, tcp_get_info).
+_TCPI_SACKED = struct.Struct("=28xI")
+
+
+def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
+    """Play the server until the control channel ends; never returns."""
+    try:
+        place(task.cpu)
+        _serve(task, control, answers)
+    except BaseException:  # noqa: BLE001  # the process ends here, and its last words are read by the client
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(1)
+
+
+def _serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
+    benchmark = task.load_benchmark()
+    ledger = Ledger(benchmark.service)
+    context = None
+    if task.case.tls is not None:
+        assert task.identity is not None
+        context = tls.server_context(task.case.tls, task.identity)
+    backend = task.contender.load()
+    loops = LoopWitness(backend)
+
+    async def main() -> None:
+        address = Address(task.host, task.port)
+        async with backend.serve(ledger.accept, address, tls=context, options=task.options) as server:
+            answering = _Answers(ledger, server, context, loops, control, answers, counted=not backend.yardstick)
+            threading.Thread(target=answering.run, daemon=True).start()
+            while True:
+                await backend.sleep(3600.0)
+
+    backend.run(main)
+
+
+class LoopWitness:
+    """Sees which loops a backend really makes with the factory it was given, without importing asyncio."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.made: list[str] = []
+        self.factory = backend.loop_factory
+        if self.factory is not None:
+            backend.loop_factory = self._recording(self.factory)
+
+    def _recording(self, factory: LoopFactory) -> LoopFactory:
+        def make() -> Any:
+            loop = factory()
+            self.made.append(f"{type(loop).__module__}.{type(loop).__qualname__}")
+            return loop
+
+        return make
+
+    def check(self, running: str) -> None:
+        """Raise FactsError unless the loop that runs is of the class that the factory makes."""
+        if self.factory is None:
+            return
+        if not self.made:
+            raise FactsError(f"runs on {running} without having asked the given factory for a loop")
+        if self.made[-1] != running:
+            raise FactsError(f"runs on {running}, but the factory made {self.made[-1]}")
+
+
+class _Answers:
+    def __init__(
+        self,
+        ledger: Ledger,
+        server: Server,
+        context: ssl.SSLContext | None,
+        loops: LoopWitness,
+        control: BinaryIO,
+        answers: BinaryIO,
+        *,
+        counted: bool,
+    ) -> None:
+        self._counted = counted
+        self._ledger = ledger
+        self._server = server
+        self._context = context
+        self._loops = loops
+        self._control = control
+        self._answers = answers
+
+    def run(self) -> NoReturn:
+        """Answer one line per line until there is no more; then end the process, whatever it is doing."""
+        try:
+            self._say(self._ready())
+            for line in self._control:
+                question = line.strip().decode()
+                self._say({"counts": self._counts, "facts": self._facts, "settle": self._settle}[question]())
+        except BrokenPipeError:
+            pass
+        except BaseException:  # noqa: BLE001  # the client sees the channel end and reads our last words
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(0)
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(answer).encode() + b"\n")
+        self._answers.flush()
+
+    def _ready(self) -> dict[str, Any]:
+        host, port = self._server.listeners[0].getsockname()[:2]
+        return {"host": host, "port": port, "pid": os.getpid(), "counted": self._counted}
+
+    def _counts(self) -> dict[str, Any]:
+        handshakes = None if self._context is None else tls.handshakes(self._context)
+        collections = sum(generation["collections"] for generation in gc.get_stats())
+        return {**dataclasses.asdict(self._ledger.counts()), "handshakes": handshakes, "collections": collections}
+
+    def _facts(self) -> dict[str, Any]:
+        facts = self._ledger.facts()
+        if facts is not None:
+            self._loops.check(facts.loop)
+        return {
+            **(dataclasses.asdict(facts) if facts else {}),
+            "backlog": read_backlog(self._server.listeners[0]),
+            "openssl": ssl.OPENSSL_VERSION,
+        }
+
+    def _settle(self) -> dict[str, Any]:
+        settle()
+        self._ledger.reset_peak()
+        return self._counts()
+
+
+def settle() -> None:
+    """Collect what the start left behind, and keep it out of later collections."""
+    gc.collect()
+    gc.freeze()
+
+
+def read_backlog(listener: socket.socket) -> int | None:
+    """Read the backlog that the kernel gave a listening socket; None off Linux."""
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or not sys.platform.startswith("linux"):
+        return None
+    # Over a duplicate, because some libraries hand out look-alikes of sockets.
+    with socket.socket(fileno=os.dup(listener.fileno())) as duplicate:
+        info = duplicate.getsockopt(socket.IPPROTO_TCP, option, _TCPI_SACKED.size)
+    backlog: int = _TCPI_SACKED.unpack(info)[0]
+    return backlog
+
+
+def place(cpu: int | None) -> None:
+    """Put this process on one core, for good; None leaves it where it is."""
+    if cpu is not None and not procfs.pin(frozenset({cpu})):
+        raise FactsError(f"this system cannot put a process on core {cpu}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel end this process when its parent ends; `parent` closes the gap before the call.
+
+    Elsewhere than on Linux a thread looks whether the parent is still there.
+    """
+    if sys.platform.startswith("linux"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _watch_parent(parent: int) -> NoReturn:
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(0.5)
+    os._exit(1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Handle:
+    """A server in another process, as its client sees it. Closing the channel ends the server."""
+
+    questions: BinaryIO
+    answers: BinaryIO
+    address: Address = field(default=Address("", 0))  # a named tuple cannot change
+    pid: int = 0
+    counted: bool = True
+    """False for a hand-written yardstick, which knows no sessions."""
+
+    def wait_until_ready(self) -> None:
+        """Read the ready line; raises FactsError when the server ended instead."""
+        ready = self._read()
+        self.address = Address(ready["host"], ready["port"])
+        self.pid = ready["pid"]
+        self.counted = ready["counted"]
+
+    def ask(self, question: str) -> dict[str, Any]:
+        """Ask for `counts` or `facts`, or tell it to `settle`; raises FactsError when the server is gone."""
+        try:
+            self.questions.write(question.encode() + b"\n")
+            self.questions.flush()
+        except OSError as error:
+            raise FactsError("the server's process ended") from error
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self.answers.readline()
+        if not line:
+            raise FactsError("the server's process ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the server."""
+        with contextlib.suppress(OSError):
+            self.questions.close()
+        self.answers.close()
+
+
+@contextlib.contextmanager
+def spawned(task: Task, *, stderr: int | None = None) -> Iterator[Handle]:
+    """Start a server in a fresh interpreter; it is ended, and waited for, on leaving."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopmark.peer", to_json(task), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    handle = Handle(questions=process.stdin, answers=process.stdout)  # type: ignore[arg-type]  # buffered pipes are
+    try:
+        yield handle
+    finally:
+        handle.close()
+        try:
+            process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _main() -> NoReturn:
+    die_with_parent(int(sys.argv[2]))
+    serve(task_from(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    _main()

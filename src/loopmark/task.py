@@ -1,0 +1,97 @@
+"""What a process of a role is told, as plain data that goes through a pipe or a command line."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.errors import UsageError
+from loopmark.registry import Contender, Source
+from loopmark.spi import Options, TLSProfile
+from loopmark.tls import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One role of one contender in one case.
+
+    `cpu` is the core to run on, None for wherever the system puts it. `port` 0 lets the system choose.
+    """
+
+    contender: Contender
+    benchmark: Source
+    case: Case
+    identity: Identity | None
+    host: str = "127.0.0.1"
+    port: int = 0
+    cpu: int | None = None
+    options: Options = field(default_factory=Options)
+
+    def load_benchmark(self) -> Benchmark:
+        """Import the benchmark."""
+        benchmark = self.benchmark.load()
+        if not isinstance(benchmark, Benchmark):
+            raise UsageError(f"{self.benchmark.value} is no loopmark.case.Benchmark")
+        return benchmark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What one arm has to do: prove its work (`values` 0), or measure.
+
+    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. With `fresh`
+    the two are new interpreters, else forks of the block's; with `pinned` their malloc is pinned, too.
+    """
+
+    arm: str
+    server: Task
+    client: Task
+    loops: int
+    warmups: int
+    values: int
+    fresh: bool = False
+    pinned: bool = True
+    deadline: float = 120.0
+    """Seconds after which the arm is ended from outside."""
+
+
+def to_json(thing: Task | Order) -> str:
+    """Write a task or an order on one line."""
+    return json.dumps(dataclasses.asdict(thing), default=str)
+
+
+def task_from(text: str | dict[str, Any]) -> Task:
+    """Read what `to_json` wrote; only our own processes write it, so nothing is checked."""
+    raw = json.loads(text) if isinstance(text, str) else text
+    case = raw["case"]
+    profile = case["tls"] and TLSProfile(**case["tls"])
+    identity = raw["identity"]
+    loop = raw["contender"]["loop"]
+    return Task(
+        contender=Contender(
+            name=raw["contender"]["name"],
+            backend=Source(**raw["contender"]["backend"]),
+            loop=loop and Source(**loop),
+        ),
+        benchmark=Source(**raw["benchmark"]),
+        case=Case(**{**case, "role": Role(case["role"]), "cores": Cores(case["cores"]), "tls": profile}),
+        identity=identity
+        and Identity(
+            ca=Path(identity["ca"]),
+            chain=Path(identity["chain"]),
+            key=Path(identity["key"]),
+            server_name=identity["server_name"],
+        ),
+        host=raw["host"],
+        port=raw["port"],
+        cpu=raw["cpu"],
+        options=Options(**raw["options"]),
+    )
+
+
+def order_from(text: str) -> Order:
+    """Read an order that `to_json` wrote."""
+    raw = json.loads(text)
+    return Order(**{**raw, "server": task_from(raw["server"]), "client": task_from(raw["client"])})
