@@ -100,7 +100,7 @@ class Case:
     def name(self) -> str:
         """The case with all its axes, `tls_pingpong[c=1,role=both,cores=shared,tls=1.3,key=p256,group=X25519]`."""
         axes = [f"burst={self.concurrency}" if self.burst else f"c={self.concurrency}"]
-        if self.connections is not None and not self.burst:
+        if self.connections is not None:
             axes.append(f"n={self.connections}")
         axes.append(f"role={self.role}")
         if self.peer is not None:

@@ -85,6 +85,9 @@ def _own_kind(error: BaseException) -> Kind:
             return Kind.CERTIFICATE
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | EOFError():
             return Kind.EOF
+        # Not a fault but a call for more bytes; anyio reads inside its handler, so that it is the context of any fault.
+        case ssl.SSLWantReadError() | ssl.SSLWantWriteError():
+            return Kind.OTHER
         case ssl.SSLError():
             return Kind.TLS
         case TimeoutError():
@@ -113,5 +116,11 @@ def translate(error: BaseException) -> TrafficError:
     kind = kind_of(error)
     for each in telling:
         if _own_kind(each) is kind:
-            return TrafficError(kind, f"{type(each).__name__}: {each}")
-    return TrafficError(kind, f"{type(error).__name__}: {error}")
+            return TrafficError(kind, _text(each))
+    return TrafficError(kind, _text(error))
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, TrafficError):
+        return str(error).removeprefix(f"{error.kind}: ")
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -21,12 +21,13 @@ class Identity:
 
 
 def server_context(profile: TLSProfile, identity: Identity) -> ssl.SSLContext:
-    """One context per process. No tickets, no session cache: every handshake is a full one."""
+    """One context per process. No tickets: with clients that offer no session, every handshake is a full one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity.chain, identity.key)
     # One name only before Python 3.15. It keeps OpenSSL 3.5 and newer from choosing a post-quantum hybrid by itself.
     context.set_ecdh_curve(profile.group)
-    # Without tickets TLS 1.3 cannot resume; OP_NO_TICKET does the same for 1.2, whose clients here keep no session.
+    # Without tickets TLS 1.3 cannot resume. With OP_NO_TICKET 1.2 still can, by the session's number, after a clean end
+    # and when a client asks for it: ours keep no session, and `session_reused` of the facts would show it.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     return _pin(context, profile)
