@@ -1,0 +1,56 @@
+"""Takes local paths out of texts before they are stored: a path's directories tell a user's name, or more."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+# At least two components, or one below the home directory; never the middle of a word, a URL or a relative path.
+# Behind -I and -L a path starts without a gap.
+_PART = r"/[^\s/'\"`,;:()<>\[\]{}|=]+"
+_PATH = re.compile(rf"(?:(?<![\w.~/])|(?<=-[IL]))(?:~(?:{_PART})+|(?:{_PART}){{2,}})/?")
+_PUBLIC = ("/proc/", "/sys/", "/dev/")
+_HOMES = ("/home", "/Users")
+
+
+def text(value: str) -> str:
+    """Replace each absolute path by dots and its last component; what the kernel shows everywhere is left alone."""
+    if "/" not in value:
+        return value
+    home = str(Path.home())
+    value = value.replace("file://", "")
+    if len(home) > 1:
+        value = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", value)
+    return _PATH.sub(_last, value)
+
+
+def argument(value: str) -> str:
+    """Redact one argument of a command line, which may be a path with blanks in it, alone or behind `--option=`."""
+    option, equals, rest = value.partition("=") if value.startswith("-") else ("", "", value)
+    if rest.startswith(("/", "~/")):
+        rest = _shortened(rest)
+    return text(f"{option}{equals}{rest}")
+
+
+def deep(value: Any) -> Any:
+    """Redact every text in JSON data; keys stay."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, list | tuple):
+        return [deep(each) for each in value]
+    if isinstance(value, dict):
+        return {key: deep(each) for key, each in value.items()}
+    return value
+
+
+def has_path(value: str) -> bool:
+    """Tell whether redacting would change a text."""
+    return text(value) != value
+
+
+def _last(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith(_PUBLIC) else _shortened(found[0])
+
+
+def _shortened(path: str) -> str:
+    parent, _, name = path.rstrip("/").rpartition("/")
+    return "..." if parent in _HOMES else f".../{name}"

@@ -1,0 +1,227 @@
+"""A campaign's directory on disk, and back: the only module that reads or writes results.
+
+`campaign.json` holds everything and is what `load` reads. Beside it lies one pyperf file per contender, so that stock
+`python -m pyperf compare_to asyncio.json uvloop.json --table` works; nothing is ever read back from those. Both are
+written anew after every block, each file atomically.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from loopmark import redact
+from loopmark.codec import MismatchError, decode, encode
+from loopmark.errors import DamagedError, UsageError
+from loopmark.pyperf_files import PRIVATE, pyperf_files
+from loopmark.record import Campaign, Measurement
+
+SCHEMA = 1
+"""Raised whenever a file of the version before can no longer be read as it was meant."""
+
+FILE = "campaign.json"
+
+
+def create(results: Path, campaign: Campaign) -> Path:
+    """Make a new, empty directory `<UTC stamp>-<label>` below `results`, and return it.
+
+    A name that is taken gets a number behind it. Raises UsageError when nothing can be made there.
+    """
+    stamp = _instant(campaign.started).strftime("%Y%m%dT%H%M%SZ")
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", campaign.label)[:60].strip("-.") or "campaign"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = results / (f"{stamp}-{label}" if number == 1 else f"{stamp}-{label}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise UsageError(
+            f"cannot write results to {results}: {error.strerror or error}; name another directory with --results DIR"
+        ) from error
+    raise AssertionError("counting never ends")
+
+
+def write(path: Path, campaign: Campaign) -> None:
+    """Write all that is known so far into a campaign's directory.
+
+    Absolute paths in free texts lose their directories. Raises UsageError when the disk refuses, and MismatchError
+    for a campaign that could not be read back.
+    """
+    data = _redacted(encode(campaign, Campaign))
+    _check(campaign)
+    try:
+        _replace(path / FILE, _text(data))
+        for name, content in pyperf_files(campaign):
+            if content is None:
+                (path / name).unlink(missing_ok=True)
+            else:
+                _replace(path / name, content)
+    except OSError as error:
+        raise UsageError(f"cannot write results to {path}: {error.strerror or error}") from error
+
+
+def load(path: Path) -> Campaign:
+    """Read a campaign from its directory, or from its `campaign.json`.
+
+    Raises DamagedError, with one line that names the file and the cure, for whatever else lies there.
+    """
+    file = path
+    try:
+        if path.is_dir():
+            file = path / FILE
+        if file.exists() and not file.is_file():
+            raise DamagedError(f"{file}: this is no regular file; give the directory of a campaign")
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise DamagedError(f"{file}: there is no such file; give the directory of a campaign, which has one") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise DamagedError(f"{file}: it cannot be read ({reason}); give the directory of a campaign") from error
+    cure = "restore the file, or run the campaign again"
+    try:
+        data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        # Also what the parser gives up on: numbers of thousands of digits, lists within lists without end.
+        raise DamagedError(f"{file}: it is cut short or damaged ({_one_line(error)}); {cure}") from error
+    if not isinstance(data, dict) or "schema" not in data:
+        raise DamagedError(f"{file}: this is not a campaign of loopmark; give its directory or its {FILE}")
+    schema = data.pop("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise DamagedError(
+            f"{file}: it has schema {_one_line(schema)}, this loopmark reads {SCHEMA}; "
+            "read it with the version of loopmark that wrote it"
+        )
+    try:
+        campaign = decode(data, Campaign)
+        _check(campaign)
+    except (MismatchError, RecursionError) as error:
+        raise DamagedError(f"{file}: it is damaged ({_one_line(error)}); {cure}") from error
+    return campaign
+
+
+_FREE_TEXTS: dict[str, Callable[[Any], Any]] = {
+    "label": redact.text,
+    "command": lambda arguments: [redact.argument(each) for each in arguments],
+    "dropped": redact.deep,
+    "notes": redact.deep,
+    "ended": redact.text,
+    "machine": redact.deep,
+    "outcomes": lambda outcomes: [{**each, "reason": redact.text(each["reason"])} for each in outcomes],
+}
+"""What people and libraries wrote, as opposed to names that refer to each other."""
+
+
+def _redacted(data: dict[str, Any]) -> dict[str, Any]:
+    for name, clean in _FREE_TEXTS.items():
+        data[name] = clean(data[name])
+    for block in data["blocks"]:
+        for measurement in block["measurements"].values():
+            measurement["facts"] = redact.deep(measurement["facts"])
+            kept = {key: each for key, each in measurement["metadata"].items() if key not in PRIVATE}
+            measurement["metadata"] = redact.deep(kept)
+    return data
+
+
+def _text(data: dict[str, Any]) -> bytes:
+    """One line per member, and one per element of a list: a file that people can search and compare line by line."""
+
+    def dump(value: Any) -> str:
+        return json.dumps(value, allow_nan=False, separators=(", ", ": "))
+
+    members = []
+    for name, value in {"schema": SCHEMA, **data}.items():
+        lines = isinstance(value, list) and value and isinstance(value[0], dict)
+        shown = "[\n" + ",\n".join(map(dump, value)) + "\n]" if lines else dump(value)
+        members.append(f"{dump(name)}: {shown}")
+    return ("{\n" + ",\n".join(members) + "\n}\n").encode("ascii")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a whole new file in an old one's place: readers see either, and so does a machine that loses its power."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check(campaign: Campaign) -> None:
+    """Raise MismatchError unless all parts of a campaign fit together."""
+    for complaint in _complaints(campaign):
+        raise MismatchError(complaint)
+
+
+def _complaints(campaign: Campaign) -> Iterator[str]:
+    try:
+        _instant(campaign.started)
+    except ValueError:
+        yield f"the start {campaign.started!r} is no time in UTC"
+    plans = {plan.case.name: plan for plan in campaign.cases}
+    if len(plans) != len(campaign.cases):
+        yield "two cases have one name"
+    for plan in campaign.cases:
+        if len({arm.label for arm in plan.arms}) != len(plan.arms):
+            yield f"two arms of {plan.case.name} have one label"
+        if plan.loops < 1:
+            yield f"{plan.case.name} has {plan.loops} connections a value"
+    seen = set()
+    for block in campaign.blocks:
+        where = f"block {block.index} of {block.case}"
+        if (block.case, block.index, block.field) in seen:
+            yield f"{where} is there twice"
+        seen.add((block.case, block.index, block.field))
+        if block.case not in plans:
+            yield f"{where} belongs to no case"
+            continue
+        known = {arm.label for arm in plans[block.case].arms}
+        for label, measurement in block.measurements.items():
+            if label not in known or label not in block.order or measurement.arm != label:
+                yield f"{where} has the unknown arm {label!r}"
+            yield from (f"{where}, {label}: {each}" for each in _wrong_numbers(measurement))
+
+
+def _wrong_numbers(measurement: Measurement) -> Iterator[str]:
+    series = (measurement.wall, measurement.client_cpu, measurement.server_cpu)
+    if not measurement.wall or len({len(values) for values in series}) != 1:
+        yield "the three metrics must have the same number of values, at least one"
+    if measurement.loops < 1:
+        yield f"{measurement.loops} connections a value"
+    for value in (value for values in (*series, measurement.warmups) for value in values):
+        # Zero is what a coarse CPU clock tells; anything else beyond these bounds is no time of a connection.
+        if value != 0 and not 1e-12 <= value <= 1e6:
+            yield f"{value} seconds per connection is out of range"
+
+
+def _instant(started: str) -> datetime:
+    moment = datetime.fromisoformat(started)
+    if moment.utcoffset() is None:
+        raise ValueError(f"{started!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _one_line(thing: object) -> str:
+    text = "".join(each if each.isprintable() else " " for each in str(thing))
+    return text if len(text) <= 160 else f"{text[:157]}..."
