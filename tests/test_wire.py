@@ -1,0 +1,353 @@
+"""The witness without a wire: synthetic streams and traces, and handshakes of OpenSSL in memory."""
+
+import ssl
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopmark import certs, tls
+from loopmark.case import ClosePolicy
+from loopmark.errors import UsageError
+from loopmark.record import Trace
+from loopmark.service import Talk
+from loopmark.spi import TLSProfile
+from loopmark.tls import Identity
+from loopmark.tlsrecords import Record, RecordParser
+from loopmark.wire import Direction, End, Event, judge, read_trace
+
+UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
+KINDS = {"ccs": 20, "alert": 21, "handshake": 22, "data": 23}
+TALK = Talk(parts=(b"PING",), reply=b"PONG", reply_size=None)
+TLS13, TLS12 = TLSProfile(), TLSProfile(version="1.2")
+NOTIFY = ClosePolicy.BOTH_NOTIFY
+
+
+def record(kind: str, body: bytes) -> bytes:
+    return bytes([KINDS[kind], 3, 3]) + len(body).to_bytes(2) + body
+
+
+def vector(size: int, content: bytes) -> bytes:
+    return len(content).to_bytes(size) + content
+
+
+def server_hello(group: int) -> bytes:
+    """A TLS 1.3 ServerHello as the specification lays it out, with another extension before and after."""
+    share = group.to_bytes(2) + vector(2, b"k" * 1120)
+    extensions = b"".join(
+        number.to_bytes(2) + vector(2, content) for number, content in ((43, b"\3\4"), (51, share), (41, b"\0\0"))
+    )
+    body = b"\3\3" + b"r" * 32 + vector(1, b"s" * 32) + b"\x13\x02\0" + vector(2, extensions)
+    return b"\2" + vector(3, body)
+
+
+# What the parser makes of streams
+
+
+@settings(deadline=None)
+@given(
+    records=st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.binary(max_size=300)), max_size=8),
+    tail=st.sampled_from([b"", b"GET / HTTP/1.1", b"\x17\x03\x03\xff\xff"]),
+    cuts=st.lists(st.integers(0, 2500)),
+)
+def test_records_are_the_same_however_the_stream_is_split(
+    records: list[tuple[str, bytes]], tail: bytes, cuts: list[int]
+) -> None:
+    stream = b"".join(record(kind, body) for kind, body in records) + tail
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    parser = RecordParser()
+    found = [each for a, b in pairwise(edges) for each in parser.feed(stream[a:b])]
+    assert [each for each in found if each.kind != "plain"] == [Record(*each) for each in records]
+    assert b"".join(each.body for each in found if each.kind == "plain") == tail
+    assert parser.pending == 0
+
+
+def test_a_record_waits_for_its_last_byte() -> None:
+    parser = RecordParser()
+    assert parser.feed(record("data", b"abc")[:-1]) == []
+    assert parser.pending == 7
+    assert parser.feed(b"c") == [Record("data", b"abc")]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(0x11EC, "X25519MLKEM768"), (0x1D, "X25519"), (0x17, "P-256"), (0x2A2A, "0x2a2a")]
+)
+@pytest.mark.parametrize("size", [9, 4096])
+def test_the_group_is_read_from_a_server_hello_in_any_number_of_records(number: int, name: str, size: int) -> None:
+    hello = server_hello(number)
+    pieces = [hello[at : at + size] for at in range(0, len(hello), size)]
+    assert read_trace([Event(DOWN, record("handshake", piece)) for piece in pieces]).group == name
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([1, 2, 12]))
+def test_no_handshake_message_stops_the_witness(body: bytes, kind: int) -> None:
+    read_trace([Event(DOWN, record("handshake", bytes([kind]) + vector(3, body)))])
+
+
+def test_records_stand_in_the_order_in_which_they_became_complete() -> None:
+    late = record("data", b"12345")
+    events = [Event(UP, late[:4]), Event(DOWN, record("data", b"1")), Event(UP, late[4:])]
+    assert read_trace(events).records == ("< data 1", "> data 5")
+
+
+def test_plain_bytes_are_counted_together_until_the_other_side_speaks() -> None:
+    events = [Event(UP, b"PI"), Event(UP, b"NG"), Event(DOWN, b"PO"), Event(UP, b"!"), Event(DOWN, b"NG")]
+    trace = read_trace(events)
+    assert trace.records == ("> plain 4", "< plain 2", "> plain 1", "< plain 2")
+    assert (trace.bytes_to_server, trace.bytes_to_client, trace.group) == (5, 4, None)
+
+
+def test_a_record_that_never_ended_is_shown_as_cut() -> None:
+    assert read_trace([Event(UP, record("data", b"123")[:6])]).records == ("> cut 6",)
+
+
+@pytest.mark.parametrize(("first", "second", "name"), [(UP, DOWN, "client"), (DOWN, UP, "server")])
+def test_the_first_fin_is_the_one_that_came_first(first: Direction, second: Direction, name: str) -> None:
+    assert read_trace([Event(first, End.FIN), Event(second, End.FIN)]).first_fin == name
+
+
+def test_a_reset_is_no_fin() -> None:
+    trace = read_trace([Event(UP, End.RESET), Event(DOWN, End.FIN)])
+    assert trace.records == ("> reset 0",)
+    assert trace.first_fin == "server"
+
+
+def test_a_reset_after_a_fin_changes_nothing() -> None:
+    assert read_trace([Event(UP, End.FIN), Event(UP, End.RESET)]).records == ()
+
+
+# What OpenSSL really sends
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return certs.ensure(tmp_path_factory.mktemp("certs"))
+
+
+class InMemory:
+    """A conversation of two SSLObjects, seen as a relay would see it."""
+
+    def __init__(self, profile: TLSProfile, identity: Identity, *, tickets: bool = False, ciphers: str = "") -> None:
+        server, client = tls.server_context(profile, identity), tls.client_tls(profile, identity)
+        if tickets:
+            server.num_tickets = 2
+            server.options &= ~ssl.OP_NO_TICKET
+        if ciphers:
+            server.set_ciphers(ciphers)
+        self.events: list[Event] = []
+        self._in = {UP: ssl.MemoryBIO(), DOWN: ssl.MemoryBIO()}
+        self._out = {UP: ssl.MemoryBIO(), DOWN: ssl.MemoryBIO()}
+        self.server = server.wrap_bio(self._in[UP], self._out[DOWN], server_side=True)
+        self.client = client.context.wrap_bio(self._in[DOWN], self._out[UP], server_hostname=client.server_name)
+        for end in (self.client, self.server, self.client, self.server, self.client):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            self.move()
+
+    def move(self) -> None:
+        for direction in Direction:
+            if data := self._out[direction].read():
+                self.events.append(Event(direction, data))
+                self._in[direction].write(data)
+
+    def say(self, direction: Direction, text: bytes) -> None:
+        sender, receiver = (self.client, self.server) if direction is UP else (self.server, self.client)
+        sender.write(text)
+        self.move()
+        assert receiver.read(100) == text
+
+    def notify(self, direction: Direction) -> None:
+        with suppress(ssl.SSLWantReadError):
+            (self.client if direction is UP else self.server).unwrap()
+        self.move()
+
+    def finish(self, *steps: Direction | tuple[Direction, bytes]) -> Trace:
+        """Take the steps: something to say, or a close_notify."""
+        for step in steps:
+            if isinstance(step, tuple):
+                self.say(*step)
+            else:
+                self.notify(step)
+        return read_trace(self.events)
+
+
+PING, PONG = (UP, b"PING"), (DOWN, b"PONG")
+GOOD = (PING, PONG, DOWN, UP)
+PROFILES = [TLS13, TLS12, replace(TLS13, group="prime256v1"), replace(TLS12, group="prime256v1")]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_a_conversation_as_promised_is_comparable(profile: TLSProfile, identity: Identity) -> None:
+    trace = InMemory(profile, identity).finish(*GOOD)
+    assert judge(trace, NOTIFY, tls=profile, talk=TALK) is None
+    assert trace.group == ("X25519" if profile.group == "X25519" else "P-256")
+    assert trace.first_close_notify == "server"
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+CHACHA20", "ECDHE+AESGCM+AES128"])
+def test_any_aead_cipher_of_tls_1_2_can_be_judged(ciphers: str, identity: Identity) -> None:
+    assert judge(InMemory(TLS12, identity, ciphers=ciphers).finish(*GOOD), NOTIFY, tls=TLS12, talk=TALK) is None
+
+
+@pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ((PING, PONG, UP), "the server sent no close_notify"),
+        ((PING, PONG, DOWN), "the client sent no close_notify"),
+        ((PING, PONG, UP, DOWN), "the client sent its close_notify before the server's"),
+        ((PING, (DOWN, b"PONG!"), DOWN, UP), "the server sent data "),
+        ((PING, (DOWN, b"PO"), (DOWN, b"NG"), DOWN, UP), "the server sent data "),
+        ((PING, DOWN, UP), "the server sent nothing where 4 bytes"),
+        ((PING, PONG, PING, PONG, DOWN, UP), "the server sent data "),
+        ((PING, PING, PONG, DOWN, UP), "the client sent data "),
+        ((PING, PONG, DOWN, (UP, b"!"), UP), "the client sent data "),
+    ],
+)
+def test_what_openssl_sends_beside_the_promise_is_found(
+    profile: TLSProfile, steps: tuple[Direction | tuple[Direction, bytes], ...], why: str, identity: Identity
+) -> None:
+    conversation = InMemory(profile, identity)
+    with suppress(ssl.SSLZeroReturnError):
+        conversation.finish(*steps)
+    assert (judge(read_trace(conversation.events), NOTIFY, tls=profile, talk=TALK) or "").startswith(why)
+
+
+@pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
+def test_tickets_are_found(profile: TLSProfile, identity: Identity) -> None:
+    trace = InMemory(profile, identity, tickets=True).finish(*GOOD)
+    assert "ticket" in (judge(trace, NOTIFY, tls=profile, talk=TALK) or "")
+
+
+@pytest.mark.parametrize(("real", "promised"), [(TLS13, TLS12), (TLS12, TLS13)], ids=str)
+def test_the_other_version_is_found(real: TLSProfile, promised: TLSProfile, identity: Identity) -> None:
+    trace = InMemory(real, identity).finish(*GOOD)
+    assert judge(trace, NOTIFY, tls=promised, talk=TALK)
+
+
+@pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
+def test_another_group_is_found(profile: TLSProfile, identity: Identity) -> None:
+    trace = InMemory(replace(profile, group="prime256v1"), identity).finish(*GOOD)
+    assert judge(trace, NOTIFY, tls=profile, talk=TALK) == "the key exchange used P-256 instead of X25519"
+
+
+# What is promised, record by record
+
+HANDSHAKE = ("> handshake 517", "< handshake 122", "< ccs 1", "< data 900", "> ccs 1", "> data 69")
+TRACE = Trace(
+    records=(*HANDSHAKE, "> data 21", "< data 21", "< data 19", "> data 19"),
+    bytes_to_server=0,
+    bytes_to_client=0,
+    group="X25519",
+    first_close_notify="server",
+    first_fin="server",
+)
+
+
+def verdict(*records: str, talk: Talk = TALK, handshake: tuple[str, ...] = HANDSHAKE) -> str | None:
+    return judge(replace(TRACE, records=handshake + records), NOTIFY, tls=TLS13, talk=talk)
+
+
+@pytest.mark.parametrize("flight", [("< data 1100",), ("< data 27", "< data 800", "< data 95", "< data 69")])
+def test_a_library_may_cut_its_handshake_as_it_likes(flight: tuple[str, ...]) -> None:
+    handshake = ("> handshake 517", "< handshake 122", *flight, "> data 53")
+    assert verdict("> data 21", "< data 21", "< data 19", "> data 19", handshake=handshake) is None
+
+
+def test_a_hello_retry_request_is_found() -> None:
+    handshake = ("> handshake 517", "< handshake 88", *HANDSHAKE)
+    why = verdict("> data 21", "< data 21", "< data 19", "> data 19", handshake=handshake)
+    assert why == "the handshake took a second round trip (HelloRetryRequest)"
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        (("> data 21", "< data 21", "< data 19", "< data 19", "> data 19"), "the server sent data 21, data 19"),
+        (("> data 21", "< data 21", "< data 19", "> data 19", "> data 19"), "the client sent data 21, data 19"),
+        (("> data 21", "< data 21", "< data 19", "< data 21", "> data 19"), "the server sent more after"),
+        (("> data 21", "< data 21", "< data 19", "> data 19", "> cut 3"), "the client stopped inside"),
+        (("> data 21", "< data 21", "< data 19", "> plain 3"), "the client sent something that is not TLS"),
+        (("> data 21", "< data 21", "< handshake 5", "< data 19", "> data 19"), "the server sent data 21, handshake 5"),
+        (("> data 21", "< data 21", "< data 19", "> data 19", "> reset 0"), "the client reset the connection"),
+        (("> data 21", "< data 21", "< data 19"), "the client sent no close_notify"),
+        (("> data 21", "< data 20", "< data 19", "> data 19"), "the server sent data 20 where"),
+        (("> data 22", "< data 21", "< data 19", "> data 19"), "the client sent data 22 where"),
+        (("< data 21", "< data 19", "> data 19"), "the client sent nothing where 4 bytes"),
+    ],
+)
+def test_every_record_after_the_handshake_is_judged(records: tuple[str, ...], why: str) -> None:
+    assert (verdict(*records) or "").startswith(why)
+
+
+def test_a_server_that_has_said_all_may_reset() -> None:
+    assert verdict("> data 21", "< data 21", "< data 19", "> data 19", "< reset 0") is None
+
+
+def test_a_client_that_refuses_the_certificate_has_not_finished() -> None:
+    handshake = (*HANDSHAKE[:-1], "> data 19")
+    assert "not with TLS 1.3's Finished" in (verdict(handshake=handshake) or "")
+
+
+def test_a_handshake_without_key_exchange_is_not_comparable() -> None:
+    trace = replace(TRACE, group=None)
+    assert judge(trace, NOTIFY, tls=TLS13, talk=TALK) == (
+        "the key exchange used no group that could be read instead of X25519"
+    )
+
+
+def test_parts_may_share_a_record_or_have_their_own() -> None:
+    talk = replace(TALK, parts=(b"PI", b"NG!"))
+    rest = ("< data 21", "< data 19", "> data 19")
+    assert verdict("> data 22", *rest, talk=talk) is None
+    assert verdict("> data 19", "> data 20", *rest, talk=talk) is None
+    assert verdict("> data 18", "> data 18", "> data 20", *rest, talk=talk)
+
+
+def test_a_long_reply_takes_full_records_in_every_round() -> None:
+    talk = Talk(parts=(b"PING",), reply=b"x" * 20000, reply_size=20000, rounds=2)
+    full = ("> data 21", "< data 16401", "< data 3633")
+    assert verdict(*full, *full, "< data 19", "> data 19", talk=talk) is None
+    assert verdict(*full, "< data 19", "> data 19", talk=talk)
+
+
+def plain_trace(*records: str, first_fin: str | None = "server") -> Trace:
+    sizes = {way: sum(int(r.split()[2]) for r in records if r.startswith(way)) for way in Direction}
+    return replace(
+        TRACE, records=records, group=None, first_fin=first_fin, bytes_to_server=sizes[UP], bytes_to_client=sizes[DOWN]
+    )
+
+
+@pytest.mark.parametrize(
+    ("trace", "why"),
+    [
+        (plain_trace("> plain 4", "< plain 4"), None),
+        (plain_trace("> plain 4", "< plain 5"), "the server sent 5 bytes instead of 4"),
+        (plain_trace("> plain 4", "< plain 4", "> plain 1"), "the client sent 5 bytes instead of 4"),
+        (plain_trace("> plain 4", "< plain 4", first_fin="client"), "the first FIN came from the client, not from"),
+        (plain_trace("> plain 4", "< plain 4", first_fin=None), "the first FIN came from nobody"),
+        (plain_trace("> plain 4", "< plain 4", "> reset 0"), "the client reset the connection"),
+        (plain_trace("> handshake 4", "< plain 4"), "the client sent TLS"),
+    ],
+)
+def test_a_plain_conversation_is_judged_by_bytes_and_ends(trace: Trace, why: str | None) -> None:
+    found = judge(trace, ClosePolicy.FIN, tls=None, talk=TALK)
+    assert found is None if why is None else (found or "").startswith(why)
+
+
+def test_a_policy_that_means_nothing_here_is_refused() -> None:
+    with pytest.raises(UsageError):
+        judge(TRACE, NOTIFY, tls=None, talk=TALK)
+    with pytest.raises(UsageError):
+        judge(TRACE, ClosePolicy.FIN, tls=TLS13, talk=TALK)
+
+
+def test_two_bytes_of_payload_are_not_taken_for_close_notify() -> None:
+    hello = Event(DOWN, record("handshake", server_hello(0x1D)))
+    data = [(UP, 69), (UP, 21), (DOWN, 19), (UP, 19), (DOWN, 19)]
+    trace = read_trace([hello, *(Event(way, record("data", b"x" * length)) for way, length in data)])
+    assert trace.first_close_notify == "client"
