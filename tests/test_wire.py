@@ -193,6 +193,11 @@ def test_any_aead_cipher_of_tls_1_2_can_be_judged(ciphers: str, identity: Identi
     assert judge(InMemory(TLS12, identity, ciphers=ciphers).finish(*GOOD), NOTIFY, tls=TLS12, talk=TALK) is None
 
 
+def test_a_cipher_whose_lengths_tell_nothing_is_not_judged(identity: Identity) -> None:
+    trace = InMemory(TLS12, identity, ciphers="ECDHE-ECDSA-AES128-SHA256").finish(*GOOD)
+    assert "is not an AEAD one" in (judge(trace, NOTIFY, tls=TLS12, talk=TALK) or "")
+
+
 @pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
 @pytest.mark.parametrize(
     ("steps", "why"),
@@ -273,6 +278,7 @@ def test_a_hello_retry_request_is_found() -> None:
         (("> data 21", "< data 21", "< data 19", "> data 19", "> cut 3"), "the client stopped inside"),
         (("> data 21", "< data 21", "< data 19", "> plain 3"), "the client sent something that is not TLS"),
         (("> data 21", "< data 21", "< handshake 5", "< data 19", "> data 19"), "the server sent data 21, handshake 5"),
+        (("> data 21", "< handshake 21", "< data 19", "> data 19"), "the server sent handshake 21 where"),
         (("> data 21", "< data 21", "< data 19", "> data 19", "> reset 0"), "the client reset the connection"),
         (("> data 21", "< data 21", "< data 19"), "the client sent no close_notify"),
         (("> data 21", "< data 20", "< data 19", "> data 19"), "the server sent data 20 where"),
@@ -291,6 +297,17 @@ def test_a_server_that_has_said_all_may_reset() -> None:
 def test_a_client_that_refuses_the_certificate_has_not_finished() -> None:
     handshake = (*HANDSHAKE[:-1], "> data 19")
     assert "not with TLS 1.3's Finished" in (verdict(handshake=handshake) or "")
+
+
+def test_an_alert_that_ends_the_handshake_is_no_close_notify() -> None:
+    hello = Event(DOWN, record("handshake", server_hello(0x1D)))
+    assert read_trace([hello, Event(UP, record("data", b"x" * 19))]).first_close_notify is None
+    assert read_trace([Event(DOWN, record("alert", b"\2\50"))]).first_close_notify is None
+
+
+def test_nothing_encrypted_is_read_as_a_handshake() -> None:
+    events = [record("handshake", server_hello(0x1D)), record("ccs", b"\1"), record("handshake", server_hello(0x17))]
+    assert read_trace([Event(DOWN, each) for each in events]).group == "X25519"
 
 
 def test_a_handshake_without_key_exchange_is_not_comparable() -> None:

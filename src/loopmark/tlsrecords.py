@@ -52,7 +52,7 @@ class RecordParser:
                 self._plain = True
                 break
             end = _HEADER + int.from_bytes(rest[3:_HEADER])
-            if len(rest) < max(end, _HEADER):
+            if len(rest) < end:
                 break
             records.append(Record(_KINDS[rest[0]], bytes(rest[_HEADER:end])))
             del rest[:end]

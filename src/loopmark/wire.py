@@ -108,7 +108,7 @@ def read_trace(events: Iterable[Event]) -> Trace:
 
 
 def _close_notifies(seen: Sequence[_Seen], *, tls13: bool) -> Iterator[int]:
-    """Yield the position of each side's close_notify, where there is one.
+    """Yield the positions of each side's close_notify, where there is one.
 
     Which alert it is, is encrypted; one that tells of an error ends the conversation in ways that are judged anyway.
     """
@@ -120,7 +120,7 @@ def _close_notifies(seen: Sequence[_Seen], *, tls13: bool) -> Iterator[int]:
             yield from (i for i in own[-1:] if i > finished and seen[i][1:] == ("data", _NOTIFY_13))
         else:
             # An alert of two bytes is one in the clear, from a handshake that failed.
-            yield from [i for i in own if seen[i].kind == "alert" and seen[i].length > 2][:1]
+            yield from (i for i in own if seen[i].kind == "alert" and seen[i].length > 2)
 
 
 def judge(trace: Trace, policy: ClosePolicy, *, tls: TLSProfile | None, talk: Talk) -> str | None:
