@@ -27,9 +27,6 @@ from loopmark.caller import report
 from loopmark.peer import Handle, die_with_parent, serve
 from loopmark.task import Order, order_from, to_json
 
-# Pinned for all processes of a block; see docs/method.md. The threshold for trimming alone is not enough.
-PINNED_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-
 
 def _main() -> None:
     die_with_parent(int(sys.argv[1]))
@@ -84,9 +81,9 @@ def _run_forked(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dic
 def _run_fresh(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dict[str, Any]:
     """Let new interpreters do it; with their own malloc settings unless the order pins them."""
     del server_log  # the client starts the server, which writes into the client's
-    environment = {name: value for name, value in os.environ.items() if order.pinned or name not in PINNED_MALLOC}
+    environment = {name: value for name, value in os.environ.items() if order.pinned or not name.startswith("MALLOC_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "loopmark.caller", to_json(order), str(os.getpid())],
+        [sys.executable, "-P", "-m", "loopmark.caller", to_json(order), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=client_log,

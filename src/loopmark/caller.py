@@ -20,7 +20,7 @@ import pyperf
 
 from loopmark import procfs, tls, wire
 from loopmark.case import Benchmark
-from loopmark.errors import FactsError, LoopmarkError, translate
+from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
 from loopmark.peer import Handle, LoopWitness, die_with_parent, place, settle, spawned
 from loopmark.relay import RecordingRelay
 from loopmark.spi import Backend, Facts
@@ -71,24 +71,26 @@ class Caller:
 
     async def _hold(self) -> dict[str, Any]:
         """Hold C connections open at once, and let the server say that it has as many."""
-        count = self.case.concurrency
-        connections = await hold(self.backend, self.target, count)
+        before = self.server.ask("counts")
+        connections = await hold(self.backend, self.target, self.case.concurrency)
         theirs: dict[str, Any] = {}
         if self.server.counted:
-            self._await_open(count)
+            self._await_open(before["handshakes"])
             theirs = self.server.ask("facts")
         await release(self.backend, self.target, connections)
         return theirs
 
-    def _await_open(self, count: int) -> None:
+    def _await_open(self, handshakes: int | None) -> None:
         """Wait until the server has seen what our side already has; its last handshakes may still be under way."""
+        wanted = self.case.concurrency
         for _ in range(10_000):
-            seen = self.server.ask("counts")["open"]
-            if seen >= count:
+            counts = self.server.ask("counts")
+            shaken = wanted if handshakes is None else counts["handshakes"] - handshakes
+            if min(counts["open"], shaken) >= wanted:
                 break
             time.sleep(0.001)
-        if seen != count:
-            raise FactsError(f"holds {count} connections open, but the server sees {seen}")
+        if counts["open"] != wanted or shaken != wanted:
+            raise FactsError(f"holds {wanted} connections open, but the server has {counts['open']}, {shaken} shaken")
 
     def trace(self) -> dict[str, Any]:
         """Have the conversation once through the recording relay; raises FactsError when the wire tells otherwise."""
@@ -112,7 +114,7 @@ class Caller:
         after = self.server.ask("counts")
         self._check_counts(before, after, connections, replies)
         if overflows is not None and procfs.listen_overflows() != overflows:
-            raise FactsError("the accept queue overflowed, so the kernel dropped connections: the value is void")
+            raise VoidError("the accept queue overflowed, so the kernel dropped connections: the value is void")
         if self.task.cpu is not None:
             for side, cpu in (("client", client_cpu), ("server", server_so_far - server_start)):
                 if cpu > wall * (1 + CLOCK_SHARE) + CLOCK_SECONDS:
@@ -174,10 +176,6 @@ class Caller:
             **self._readings.result(loops * values),
             "metadata": run.get_metadata(),
         }
-
-    def pace(self, connections: int) -> float:
-        """Return the wall seconds per connection of a short run, for calibration."""
-        return self.time(connections).wall / connections
 
 
 def pyperf_worker(
@@ -274,10 +272,14 @@ def fulfil(order: Order, server: Handle) -> dict[str, Any]:
     """Do what an arm was told, in the client's process; the answer is plain data."""
     place(order.client.cpu)
     caller = Caller(order.client, server)
-    facts = caller.prove()
+    answer: dict[str, Any] = {"facts": caller.prove()}
+    if order.trace:
+        answer |= caller.trace()
     if order.values:
-        return {"facts": facts, **caller.measure(loops=order.loops, warmups=order.warmups, values=order.values)}
-    return {"facts": facts, **caller.trace(), "pace": caller.pace(order.loops)}
+        answer |= caller.measure(loops=order.loops, warmups=order.warmups, values=order.values)
+    else:
+        answer["pace"] = caller.time(order.loops).wall / order.loops
+    return answer
 
 
 def report(order: Order, server: Handle) -> dict[str, Any]:

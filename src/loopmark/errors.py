@@ -25,6 +25,10 @@ class FactsError(LoopmarkError):
     """A live connection, a counter or a clock contradicts what the case promises."""
 
 
+class VoidError(LoopmarkError):
+    """Something outside of contender and suite spoilt a value; it may be taken again."""
+
+
 class Kind(StrEnum):
     """How a conversation can fail, the same words on every backend."""
 

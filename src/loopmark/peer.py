@@ -130,8 +130,8 @@ class _Answers:
         self._answers.flush()
 
     def _ready(self) -> dict[str, Any]:
-        host, port = self._server.listeners[0].getsockname()[:2]
-        return {"host": host, "port": port, "pid": os.getpid(), "counted": self._counted}
+        address = read_address(self._server)
+        return {"host": address.host, "port": address.port, "pid": os.getpid(), "counted": self._counted}
 
     def _counts(self) -> dict[str, Any]:
         handshakes = None if self._context is None else tls.handshakes(self._context)
@@ -158,6 +158,12 @@ def settle() -> None:
     """Collect what the start left behind, and keep it out of later collections."""
     gc.collect()
     gc.freeze()
+
+
+def read_address(server: Server) -> Address:
+    """Read where a server listens, off its first socket."""
+    host, port = server.listeners[0].getsockname()[:2]
+    return Address(host, port)
 
 
 def read_backlog(listener: socket.socket) -> int | None:
@@ -244,7 +250,7 @@ class Handle:
 def spawned(task: Task, *, stderr: int | None = None) -> Iterator[Handle]:
     """Start a server in a fresh interpreter; it is ended, and waited for, on leaving."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "loopmark.peer", to_json(task), str(os.getpid())],
+        [sys.executable, "-P", "-m", "loopmark.peer", to_json(task), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

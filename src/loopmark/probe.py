@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loopmark.errors import LoopmarkError, UsageError
+from loopmark.errors import LoopmarkError, UnavailableError, UsageError
 from loopmark.registry import Contender, Registry, names_in, registry
 from loopmark.spi import Backend
 
@@ -58,7 +58,7 @@ class Survey:
 
 def survey(plugin: Path | None = None) -> Survey:
     """Look at every contender in throw-away processes; raises UsageError when the plug-in file is unusable."""
-    command = [sys.executable, "-m", "loopmark.probe", *([str(plugin)] if plugin else [])]
+    command = [sys.executable, "-P", "-m", "loopmark.probe", *([str(plugin)] if plugin else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     try:
         document = json.loads(done.stdout)
@@ -68,6 +68,14 @@ def survey(plugin: Path | None = None) -> Survey:
         raise UsageError(document["error"])
     findings = {each["name"]: Finding(**{**each, "features": tuple(each["features"])}) for each in document["findings"]}
     return Survey(registry=registry(plugin, document["plugin_names"]), findings=findings)
+
+
+def runnable(contender: Contender) -> Backend:
+    """Load a contender for use in this very process; raises UnavailableError with the reason and the cure."""
+    finding = load(contender)
+    if finding.status != "ok":
+        raise UnavailableError(f"{contender.name} cannot run here: {finding.reason}")
+    return contender.load()
 
 
 def load(contender: Contender) -> Finding:

@@ -39,10 +39,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What one arm has to do: prove its work (`values` 0), or measure.
+    """What one arm has to do: always prove its work, then measure, or with `values` 0 only find its pace.
 
-    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. With `fresh`
-    the two are new interpreters, else forks of the block's; with `pinned` their malloc is pinned, too.
+    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. With `trace`
+    one conversation goes through the recording relay first. With `fresh` the two are new interpreters, else forks of
+    the block's; with `pinned` their malloc is pinned, too.
     """
 
     arm: str
@@ -51,6 +52,7 @@ class Order:
     loops: int
     warmups: int
     values: int
+    trace: bool = False
     fresh: bool = False
     pinned: bool = True
     deadline: float = 120.0

@@ -1,0 +1,69 @@
+"""The command line. Exit status: 0 done, 1 a result that must not be trusted, 2 wrong usage, 130 interrupted."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from loopmark import __version__
+from loopmark.errors import LoopmarkError
+
+EPILOG = """\b
+Examples:
+  loopmark list
+  loopmark run
+  loopmark run -b asyncio,uvloop -c 1,100 --fast
+  loopmark compare results/20261120T091500Z-my-machine
+
+\b
+Completion: eval "$(_LOOPMARK_COMPLETE=bash_source loopmark)"   (or zsh_source, fish_source)
+"""
+
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="loopmark")
+def cli() -> None:
+    """Compare event loops by giving every one of them the same, proven work."""
+
+
+def main() -> None:
+    """Be the command `loopmark`."""
+    if sys.platform == "win32":
+        sys.exit(_complain("Windows is not supported: run loopmark on Linux or macOS, or in WSL."))
+    # Imported late, because not all of it can be imported on Windows.
+    from loopmark.cli import inspection, measuring, roles, setup  # noqa: F401, PLC0415
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _terminate)
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = USAGE
+    except click.ClickException as error:
+        error.show()
+        status = USAGE
+    except LoopmarkError as error:
+        status = _complain(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        status = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _complain(text: str, status: int = USAGE) -> int:
+    click.echo(f"loopmark: {text}", err=True)
+    return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as on Ctrl-C, so that everything that was started is ended, too."""
+    del number, frame
+    raise KeyboardInterrupt

@@ -1,0 +1,157 @@
+"""`loopmark run`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import click
+
+from loopmark import plan, store
+from loopmark.campaign import Prepared, Request, prepare
+from loopmark.case import Role
+from loopmark.cli import INTERRUPTED, cli
+from loopmark.cli.options import Listed, benchmark_names, complete_contender, contender_names, positive
+from loopmark.errors import UsageError
+from loopmark.executor import Interpreters
+from loopmark.progress import progress
+from loopmark.record import Campaign
+from loopmark.report import comparison
+from loopmark.run import Conductor
+
+EPILOG = """\b
+Examples:
+  loopmark run                                  the default campaign: two tables in five minutes
+  loopmark run --fast                           the same in a minute, with wide intervals
+  loopmark run -b uvloop,trio -c 1 --role both  two contenders and the baseline, one connection at a time
+  loopmark run -w tcp_pingpong -c 10,100        plain TCP
+  loopmark run -n 1000,1500,2000,2500           bursts, all connections of each started at once
+"""
+
+roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for role in Role])
+
+
+@cli.command(epilog=EPILOG)
+@click.option(
+    "-b",
+    "--contender",
+    "contenders",
+    type=Listed(str, "contenders", contender_names),
+    default=(),
+    metavar="NAME[,..]",
+    help="Who takes part, besides the baseline; everybody by default.",
+)
+@click.option(
+    "-w",
+    "--benchmark",
+    "benchmarks",
+    type=Listed(str, "benchmarks", benchmark_names),
+    default="tls_pingpong",
+    metavar="NAME[,..]",
+    show_default=True,
+    help="What is measured.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    "concurrencies",
+    type=Listed(positive, "whole numbers"),
+    default=(),
+    metavar="N[,..]",
+    help="Connections at a time; 100 in the roles server and client, and 1 in the role both, by default.",
+)
+@click.option(
+    "-n",
+    "--connections",
+    type=Listed(positive, "whole numbers"),
+    default=(),
+    metavar="N[,..]",
+    help="Connections per value; calibrated by default. Without -c: bursts, all started at once.",
+)
+@click.option("--role", "roles", type=roles_type, default=(), metavar="ROLE[,..]", help="server, client or both.")
+@click.option(
+    "--peer",
+    metavar="NAME",
+    shell_complete=complete_contender,
+    help="The other side in the roles server and client; uvloop-protocol by default.",
+)
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    default="asyncio",
+    show_default=True,
+    shell_complete=complete_contender,
+    help="What all ratios refer to.",
+)
+@click.option("--label", metavar="TEXT", help="Name of the campaign; CPU model and core count by default.")
+@click.option("--fast", is_flag=True, help="Six short blocks per case: intervals, no verdict.")
+@click.option("--rigorous", is_flag=True, help="Sixty blocks per case, within an hour.")
+@click.option("--max-time", type=click.FloatRange(min=1), metavar="S", help="Seconds at most; 300 by default.")
+@click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Blocks per case; as many as fit by default.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="For the order of the arms; random by default.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default="results",
+    show_default=True,
+    metavar="DIR",
+    help="Where the campaign's directory is made.",
+)
+@click.option(
+    "--plugin",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
+)
+@click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
+@click.option("--certs", "certificates", type=click.Path(path_type=Path), metavar="DIR", help="Certificates to use.")
+@click.option("--no-progress", is_flag=True, help="Print the result only.")
+def run(  # click's options are described where they are declared
+    *,
+    fast: bool,
+    rigorous: bool,
+    max_time: float | None,
+    blocks: int | None,
+    results: Path,
+    no_progress: bool,
+    **wishes: object,
+) -> int:
+    """Measure contenders against the baseline and print the comparison."""
+    if fast and rigorous:
+        raise UsageError("--fast and --rigorous exclude each other: give one of them")
+    effort = plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
+    effort = dataclasses.replace(
+        effort, seconds=max_time or effort.seconds, blocks=blocks if blocks is not None else effort.blocks
+    )
+    prepared = prepare(Request(effort=effort, **wishes))  # type: ignore[arg-type]  # click has checked their types
+    path = store.create(results, prepared.campaign)
+    interrupted = _conduct(prepared, effort, path, wanted=not no_progress)
+    click.echo(comparison(prepared.campaign, "text"))
+    click.echo(f"results: {path}")
+    return INTERRUPTED if interrupted else status_of(prepared.campaign)
+
+
+def _conduct(prepared: Prepared, effort: plan.Effort, path: Path, *, wanted: bool) -> bool:
+    """Run the campaign; tell whether it was interrupted."""
+    shown = progress(effort.seconds, wanted=wanted)
+    conductor = Conductor(
+        campaign=prepared.campaign,
+        effort=effort,
+        executor=Interpreters(),
+        assign=prepared.assign,
+        save=lambda campaign: store.write(path, campaign),
+        progress=shown,
+    )
+    try:
+        conductor.conduct()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        shown.close()
+        sys.stderr.flush()
+    return False
+
+
+def status_of(campaign: Campaign) -> int:
+    """Return 1 when something was retired, is not comparable or ended the campaign early, else 0."""
+    bad = any(outcome.status in ("retired", "not comparable") for outcome in campaign.outcomes)
+    return int(bad or campaign.ended not in ("done", "time cap"))

@@ -1,0 +1,75 @@
+"""Option types that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from loopmark.registry import registry
+
+T = TypeVar("T")
+
+
+class Listed(click.ParamType[Any]):
+    """A comma-separated list; `convert_one` reads each element and `names` completes it."""
+
+    name = "list"
+
+    def __init__(
+        self,
+        convert_one: Callable[[str], Any],
+        what: str,
+        names: Callable[[], list[str]] = list,
+    ) -> None:
+        self._convert_one = convert_one
+        self._what = what
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split and read; what click hands over as a default is ready."""
+        if not isinstance(value, str):
+            return value
+        elements = [element.strip() for element in value.split(",") if element.strip()]
+        if not elements:
+            self.fail(f"give {self._what}, separated by commas", param, ctx)
+        try:
+            return tuple(dict.fromkeys(self._convert_one(element) for element in elements))
+        except ValueError as error:
+            self.fail(f"{value!r} is no list of {self._what}: {error}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last element."""
+        del ctx, param
+        head, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(head + comma + name) for name in self._names() if name.startswith(last)]
+
+
+def contender_names() -> list[str]:
+    """Return the names of all contenders, for completion."""
+    return list(registry().contenders)
+
+
+def benchmark_names() -> list[str]:
+    """Return the names of all benchmarks, for completion."""
+    return list(registry().benchmarks)
+
+
+def complete_contender(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete one contender's name."""
+    del ctx, param
+    return [name for name in contender_names() if name.startswith(incomplete)]
+
+
+def complete_benchmark(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete one benchmark's name."""
+    del ctx, param
+    return [name for name in benchmark_names() if name.startswith(incomplete)]
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is less than 1")
+    return number

@@ -1,0 +1,37 @@
+"""`loopmark certs` and `loopmark check`."""
+
+from pathlib import Path
+
+import click
+
+from loopmark import certs as certificates
+from loopmark.cli import cli
+from loopmark.cli.options import complete_contender
+from loopmark.probe import runnable
+from loopmark.registry import registry
+
+
+@cli.command(
+    epilog="\b\nExamples:\n  loopmark certs\n  loopmark certs --key rsa2048 --san myhost.example certs-for-two-machines"
+)
+@click.option("--key", type=click.Choice(certificates.KEYS), default="p256", show_default=True, help="Type of the key.")
+@click.option("--san", "names", multiple=True, metavar="NAME", help="One more host name or address; may be repeated.")
+@click.argument("directory", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+def certs(*, key: str, names: tuple[str, ...], directory: Path | None) -> None:
+    """Make a throw-away authority and a server certificate, or keep those that are valid."""
+    identity = certificates.ensure(directory, key=key, names=names)
+    click.echo(f"{identity.chain}: {certificates.describe(identity)}")
+
+
+@cli.command(epilog="\b\nExamples:\n  loopmark check trio\n  loopmark check mine --plugin mine.py")
+@click.argument("name", shell_complete=complete_contender)
+@click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
+def check(*, name: str, plugin: Path | None) -> int:
+    """Run the contract test on one contender; status 1 when it breaks the contract."""
+    from loopmark.testing import check_backend  # noqa: PLC0415  # no other command needs it
+
+    backend = runnable(registry(plugin).contender(name))
+    findings = check_backend(backend, certificates.ensure())
+    for finding in findings:
+        click.echo(str(finding))
+    return int(any(finding.failed for finding in findings))
