@@ -380,10 +380,9 @@ def test_a_client_that_is_gone_already_still_has_its_conversation() -> None:
             assert len(relay.traces(PATIENCE)) == number
 
 
-def test_what_the_client_sent_before_it_could_know_of_a_reset_is_recorded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("loopmark.relay._CHUNK", 10)
+@contextmanager
+def relayed() -> Iterator[tuple[socket.socket, socket.socket, _Conversation, socket.socket]]:
+    """Connect a client and a server through a relay that does not run until it is told to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client, server = (connect(Address(*listener.getsockname()[:2])) for _ in range(2))
         to_client, to_server = (listener.accept()[0] for _ in range(2))
@@ -391,7 +390,33 @@ def test_what_the_client_sent_before_it_could_know_of_a_reset_is_recorded(
     with client, server, to_client, to_server, stop, stopper:
         for sock in (to_client, to_server):
             sock.setblocking(False)
-        conversation = _Conversation(to_client, to_server)
+        to_server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        yield client, server, _Conversation(to_client, to_server), stop
+
+
+def test_what_a_slow_server_does_not_take_at_once_is_sent_later() -> None:
+    counts: list[int] = []
+
+    def serve(server: socket.socket) -> None:
+        with server:
+            counts.append(count(server))
+
+    with relayed() as (client, server, conversation, stop):
+        client.sendall(b"x" * 60_000)
+        client.shutdown(socket.SHUT_WR)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        assert conversation.pump(stop)
+        thread.join()
+    assert counts == [60_000]
+
+
+def test_what_the_client_sent_before_it_could_know_of_a_reset_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loopmark.relay._CHUNK", 10)
+    with relayed() as (client, server, conversation, stop):
         client.sendall(b"x" * 100)
         abort(server)
         server.close()
