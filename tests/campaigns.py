@@ -29,7 +29,7 @@ MACHINE = {
     "virtualisation": "hypervisor",
     "libc": "glibc 2.36",
     "python": {"version": "3.13.0", "implementation": "CPython", "compiler": "GCC 12.2.0", "pgo": False, "lto": False},
-    "openssl": "OpenSSL 3.0.19",
+    "openssl": "OpenSSL 3.0.19 27 Jan 2026",
     "malloc": {"MALLOC_TRIM_THRESHOLD_": "67108864"},
     "sysctls": {"net.core.somaxconn": "4096"},
     "versions": {"loopmark": "0.1.0", "trio": "0.35.0", "uvloop": "0.23.0"},

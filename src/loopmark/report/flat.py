@@ -1,0 +1,128 @@
+"""A comparison for programs: one flat row per case, arm and metric, with full precision."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from loopmark.case import Metric
+from loopmark.record import Arm, Campaign
+from loopmark.report.figures import CaseFigures, figures
+
+COLUMNS = (
+    *("case", "benchmark", "role", "concurrency", "burst", "cores", "peer", "tls", "key", "group", "loops"),
+    *("arm", "contender", "twin", "status", "reason", "metric", "unit", "primary", "blocks"),
+    *("median", "lowest", "highest", "ratio", "low", "high", "level"),
+    *("field_blocks", "field_median", "field_ratio"),
+)
+"""`status` is `measured` or why there is no number; `median` to `level` are empty then."""
+
+_SIDE_FIGURES = {
+    "minor_faults": ("minor faults", "1/connection"),
+    "voluntary_switches": ("voluntary switches", "1/connection"),
+    "involuntary_switches": ("involuntary switches", "1/connection"),
+    "run_delay": ("run delay", "second/connection"),
+    "collections": ("garbage collections", "1"),
+    "private_kib": ("private memory", "KiB"),
+}
+
+
+def as_csv(campaign: Campaign) -> str:
+    """Return the rows with a header; what is unknown is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows(campaign):
+        writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    return stream.getvalue()
+
+
+def as_json(campaign: Campaign) -> str:
+    """Return the rows, all with the same keys, beside what says where they come from."""
+    about = {
+        "label": campaign.label,
+        "started": campaign.started,
+        "mode": campaign.mode,
+        "seed": campaign.seed,
+        "baseline": campaign.baseline,
+        "ended": campaign.ended,
+        "dropped": len(campaign.dropped),
+        "notes": campaign.notes,
+        "machine": campaign.machine,
+    }
+    every = [{key: row.get(key) for key in COLUMNS} for row in rows(campaign)]
+    return json.dumps({"campaign": about, "rows": every}, indent=1, allow_nan=False) + "\n"
+
+
+def rows(campaign: Campaign) -> Iterator[dict[str, Any]]:
+    """Yield the rows in the campaign's order of cases and arms; then those without numbers, with their reason."""
+    for plan in campaign.cases:
+        case = figures(campaign, plan)
+        tls = plan.case.tls
+        axes = {
+            "case": plan.case.name,
+            "benchmark": plan.case.benchmark,
+            "role": plan.case.role.value,
+            "concurrency": plan.case.concurrency,
+            "burst": plan.case.burst,
+            "cores": plan.case.cores.value,
+            "peer": plan.case.peer,
+            "tls": tls and tls.version,
+            "key": tls and tls.key,
+            "group": tls and tls.group,
+            "loops": plan.loops,
+        }
+        for arm in case.arms:
+            named = {"arm": arm.label, "contender": arm.contender, "twin": arm.label == campaign.twin}
+            for row in _measured(campaign, case, arm):
+                yield {**axes, **named, "status": "measured", **row}
+        contenders = {arm.label: arm.contender for arm in plan.arms}
+        for each in case.outcomes:
+            named = {
+                "arm": each.arm,
+                "contender": contenders.get(each.arm, each.arm),
+                "twin": each.arm == campaign.twin,
+            }
+            yield {**axes, **named, "status": each.status, "reason": each.reason}
+
+
+def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[str, Any]]:
+    for metric in Metric:
+        here, field = case.absolute(arm.label, metric), case.absolute(arm.label, metric, field=True)
+        ratio = case.ratio(arm.label, metric)
+        field_ratio = case.ratio(arm.label, metric, field=True)
+        assert here is not None  # only arms with blocks are listed
+        yield {
+            "metric": metric.value,
+            "unit": "second/connection",
+            "primary": metric is case.plan.case.primary,
+            "blocks": here.blocks,
+            "median": here.median,
+            "lowest": here.lowest,
+            "highest": here.highest,
+            "ratio": ratio and ratio.ratio,
+            "low": ratio and ratio.low,
+            "high": ratio and ratio.high,
+            "level": ratio and ratio.level,
+            "field_blocks": field.blocks if field else 0,
+            "field_median": field and field.median,
+            "field_ratio": field_ratio and field_ratio.ratio,
+        }
+    blocks = sum(arm.label in block.measurements for block in case.blocks)
+    common = {"primary": False, "blocks": blocks, "field_blocks": len(case.field_blocks)}
+    for side in ("client", "server"):
+        share = case.utilisation(arm.label, side)
+        yield {**common, "metric": f"{side} utilisation", "unit": "1", "median": share}
+        for figure, (name, unit) in _SIDE_FIGURES.items():
+            yield {
+                **common,
+                "metric": f"{side} {name}",
+                "unit": unit,
+                "median": case.of_side(arm.label, side, figure),
+                "field_median": case.of_side(arm.label, side, figure, field=True),
+            }
+    trace = campaign.traces.get(case.plan.case.name, {}).get(arm.label)
+    for side in ("server", "client") if trace else ():
+        sent = getattr(trace, f"bytes_to_{side}")
+        yield {**common, "metric": f"bytes to {side}", "unit": "byte/connection", "blocks": 0, "median": sent}
