@@ -211,9 +211,14 @@ def test_a_missing_arm_has_its_reason_once_for_all_cases_of_a_table() -> None:
     assert found == ["* trio has no number (skipped): not installed."]
 
 
-def test_an_outcome_without_a_case_is_told_under_every_table() -> None:
+@pytest.mark.parametrize("case", ["*", "tls_pingpong"])
+def test_an_outcome_of_all_cases_or_of_a_benchmark_is_told_under_every_table(case: str) -> None:
     campaign = fake_campaign(effects={})
-    campaign.outcomes.append(Outcome(arm="trio", case="", status="skipped", reason="not installed."))
+    campaign.outcomes += [
+        Outcome(arm="trio", case=case, status="skipped", reason="not installed."),
+        Outcome(arm="anyio", case="tcp_pingpong", status="skipped", reason="of another benchmark"),
+    ]
+    assert "another benchmark" not in comparison(campaign)
     assert len(lines(comparison(campaign), "* trio has no number (skipped): not installed.")) == 2
 
 
@@ -411,7 +416,7 @@ def test_a_missing_number_is_one_row_with_its_reason() -> None:
 
 def test_csv_has_the_rows_of_json() -> None:
     campaign = fake_campaign(blocks=6, effects={"uvloop": 0.8}, cases=[SERVER])
-    campaign.outcomes.append(Outcome(arm="trio", case="", status="skipped", reason='a, "b"\nc'))
+    campaign.outcomes.append(Outcome(arm="trio", case="*", status="skipped", reason='a, "b"\nc'))
     found = list(csv.DictReader(io.StringIO(comparison(campaign, "csv"))))
     expected = [{key: "" if value is None else str(value) for key, value in row.items()} for row in parsed(campaign)]
     assert found == expected
@@ -467,7 +472,7 @@ def test_wire_traces_that_differ_are_told_apart() -> None:
 def test_the_description_gives_the_reason_for_what_is_missing() -> None:
     campaign = fake_campaign(blocks=1)
     campaign.outcomes += [
-        Outcome(arm="zippy", case="", status="skipped", reason="not installed: pip install zippy"),
+        Outcome(arm="zippy", case="*", status="skipped", reason="not installed: pip install zippy"),
         Outcome(arm="trio", case=BOTH.name, status="retired", reason="it failed twice"),
     ]
     told = " ".join(description(campaign).split())

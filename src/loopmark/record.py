@@ -85,7 +85,10 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Why an arm has no number, or none from some block on: `skipped`, `unsupported`, `retired`, `not comparable`."""
+    """Why an arm has no number, or none from some block on: `skipped`, `unsupported`, `retired`, `not comparable`.
+
+    `case` is a case's name, a benchmark's (all of its cases) or `*` (all).
+    """
 
     arm: str
     case: str

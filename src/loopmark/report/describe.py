@@ -5,7 +5,7 @@ from typing import Any
 
 from loopmark.record import Campaign, Trace
 from loopmark.report.document import Section, ending, machine_line
-from loopmark.report.figures import shown_name
+from loopmark.report.figures import concerns, shown_name
 from loopmark.report.render import text
 
 
@@ -59,12 +59,13 @@ def _cases(campaign: Campaign) -> Iterator[str]:
 def _outcomes(campaign: Campaign) -> Iterator[str]:
     hidden = {arm.label for plan in campaign.cases for arm in plan.arms if arm.hidden}
     cases: dict[tuple[str, str, str], list[str]] = {}
+    every = {plan.case.name for plan in campaign.cases}
     for each in campaign.outcomes:
         if each.arm not in hidden:
-            cases.setdefault((each.arm, each.status, each.reason), []).append(each.case)
-    every = {plan.case.name for plan in campaign.cases}
+            found = [plan.case.name for plan in campaign.cases if concerns(each, plan)]
+            cases.setdefault((each.arm, each.status, each.reason), []).extend(found or [each.case])
     for (arm, status, reason), names in cases.items():
-        where = "" if "" in names or set(names) == every else f" in {', '.join(names)}"
+        where = "" if set(names) in ({"*"}, every) else f" in {', '.join(names)}"
         yield f"{shown_name(campaign, arm)}: {status}{where}: {reason}"
 
 

@@ -130,8 +130,10 @@ def _precision(campaign: Campaign, group: Group) -> Iterator[str]:
     for case in group.cases:
         values = {len(each.wall) for block in case.blocks for each in block.measurements.values()}
         many = "-".join(str(each) for each in sorted({min(values), max(values)})) if values else "no"
-        blocks = f"{len(case.blocks)} block{'' if len(case.blocks) == 1 else 's'} of {many} value{'' if many == '1' else 's'}"
-        counts.append(f"{_role(case)}{blocks} of {case.plan.loops} connections for each contender")
+        counts.append(
+            f"{_role(case)}{_counted(str(len(case.blocks)), 'block')} of {_counted(many, 'value')} of "
+            f"{case.plan.loops} connections for each contender"
+        )
     yield f"Measured: {'; '.join(counts)}."
     twins = []
     for case in group.cases:
@@ -140,6 +142,10 @@ def _precision(campaign: Campaign, group: Group) -> Iterator[str]:
             twins.append(f"{metric_name(metric)} {interval(case.ratio(campaign.twin, metric))}")
     if twins:
         yield f"A/A twin, {campaign.baseline} against itself: {', '.join(twins)}."
+
+
+def _counted(many: str, thing: str) -> str:
+    return f"{many} {thing}" if many == "1" else f"{many} {thing}s"
 
 
 def _role(case: CaseFigures) -> str:
@@ -160,7 +166,7 @@ def _field(campaign: Campaign, group: Group) -> Iterator[str]:
         return
     many = "-".join(str(each) for each in sorted({min(counts), max(counts)}))
     yield (
-        f"Field check: {many} block{'' if many == '1' else 's'} of fresh processes with nothing pinned gave the field "
+        f"Field check: {_counted(many, 'block')} of fresh processes with nothing pinned gave the field "
         "ratios, which have no interval."
     )
     for case in group.cases:

@@ -83,8 +83,7 @@ def figures(campaign: Campaign, plan: CasePlan) -> CaseFigures:
     blocks = [block for block in campaign.blocks if block.case == name]
     pinned = tuple(block for block in blocks if not block.field)
     hidden = {arm.label for arm in plan.arms if arm.hidden}
-    # An outcome without a case is one of all cases.
-    outcomes = [each for each in campaign.outcomes if each.case in ("", name) and each.arm not in hidden]
+    outcomes = [each for each in campaign.outcomes if concerns(each, plan) and each.arm not in hidden]
     without = {each.arm for each in outcomes}
     ran = {label for block in pinned for label in block.measurements}
     return CaseFigures(
@@ -95,6 +94,11 @@ def figures(campaign: Campaign, plan: CasePlan) -> CaseFigures:
         arms=tuple(arm for arm in plan.arms if arm.label in ran and arm.label not in hidden | without),
         outcomes=tuple(outcomes),
     )
+
+
+def concerns(outcome: Outcome, plan: CasePlan) -> bool:
+    """Tell whether an outcome is one of this case: it names the case, its benchmark, or `*` for all."""
+    return outcome.case in {"*", plan.case.benchmark, plan.case.name}
 
 
 def ranked(campaign: Campaign, cases: Sequence[CaseFigures]) -> Iterator[Arm]:
