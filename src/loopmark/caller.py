@@ -73,10 +73,9 @@ class Caller:
         """Hold C connections open at once, and let the server say that it has as many."""
         before = self.server.ask("counts")
         connections = await hold(self.backend, self.target, self.case.concurrency)
-        theirs: dict[str, Any] = {}
         if self.server.counted:
             self._await_open(before["handshakes"])
-            theirs = self.server.ask("facts")
+        theirs = self.server.ask("facts")
         await release(self.backend, self.target, connections)
         return theirs
 

@@ -17,9 +17,6 @@ from loopmark.run import Assign
 from loopmark.task import Task
 from loopmark.tls import Identity
 
-PEERS = ("uvloop-protocol", "asyncio-protocol")
-"""The fixed peers of contenders that play one side only, the fastest first."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -87,10 +84,10 @@ def _runnable(known: Survey, name: str) -> Finding:
 def _peer(known: Survey, name: str | None) -> str:
     if name is not None:
         return _runnable(known, name).name
-    for peer in PEERS:
+    for peer in plan.PEERS:
         if known.findings[peer].status == "ok":
             return peer
-    raise UnavailableError(f"none of {', '.join(PEERS)} can run here: name another peer with --peer NAME")
+    raise UnavailableError(f"none of {', '.join(plan.PEERS)} can run here: name another peer with --peer NAME")
 
 
 def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[str]) -> Campaign:

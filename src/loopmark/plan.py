@@ -9,6 +9,9 @@ from loopmark.case import Benchmark, Case, Cores, Role
 from loopmark.errors import UsageError
 from loopmark.record import Arm
 
+PEERS = ("uvloop-protocol", "asyncio-protocol")
+"""The fixed peers of contenders that play one side only, the fastest first."""
+
 MINIMUM_VALUE = 0.05
 """Seconds that a value must last at least."""
 
