@@ -2,6 +2,7 @@
 
 Everything pyperf offers works (`-o`, `--fast`, `--rigorous`, `--affinity`, ...). What stock pyperf cannot do is to
 interleave contenders: files made one after the other give ratios, but no verdict. Use `loopmark run` for that.
+"""
 
 import contextlib
 import sys
