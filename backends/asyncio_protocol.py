@@ -43,8 +43,8 @@ class AsyncioProtocol(Backend):
         finally:
             server.close()
             gone = [connection.abort() for connection in connections]
+            # Not `server.wait_closed()`: from 3.12.1 on that waits for those who never finish their handshake, too.
             await asyncio.gather(*gone)
-            await server.wait_closed()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         loop = asyncio.get_running_loop()
@@ -114,6 +114,7 @@ class _ClientSide(asyncio.Protocol, Connection):
         self._received = bytearray()
         self._wanted: int | None = None
         self._ended = False
+        self._error: Exception | None = None
         self._reply: asyncio.Future[bytes] | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -122,15 +123,15 @@ class _ClientSide(asyncio.Protocol, Connection):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        self._deliver(None)
+        self._deliver()
 
     def eof_received(self) -> None:
         self._ended = True
-        self._deliver(None)
+        self._deliver()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._ended = True
-        self._deliver(error)
+        self._ended, self._error = True, error
+        self._deliver()
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -141,11 +142,11 @@ class _ClientSide(asyncio.Protocol, Connection):
             for part in parts:
                 self._transport.write(part)
             self._reply = self._loop.create_future()
-            self._deliver(None)
+            self._deliver()
             reply = await self._reply
         return reply
 
-    def _deliver(self, error: Exception | None) -> None:
+    def _deliver(self) -> None:
         """Answer the one who waits, if what is there decides the matter."""
         waiter, size = self._reply, self._wanted
         if waiter is None or waiter.done():
@@ -153,8 +154,8 @@ class _ClientSide(asyncio.Protocol, Connection):
         if size is not None and len(self._received) >= size:
             waiter.set_result(bytes(self._received[:size]))
             del self._received[:size]
-        elif error is not None:
-            waiter.set_exception(error)
+        elif self._error is not None:
+            waiter.set_exception(self._error)
         elif self._ended and size is None:
             waiter.set_result(bytes(self._received))
         elif self._ended:

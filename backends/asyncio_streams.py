@@ -46,6 +46,9 @@ class AsyncioStreams(Backend):
                 await writer.wait_closed()
             except (OSError, ssl.SSLError) as error:
                 session.lost(error)
+            except asyncio.CancelledError:
+                # We are leaving, and so is this task. Older versions write a traceback for one that ends cancelled.
+                session.lost(None)
             finally:
                 # After a clean close this does nothing. On cancellation it spares the wait for the peer's close_notify.
                 writer.transport.abort()
@@ -67,8 +70,8 @@ class AsyncioStreams(Backend):
             server.close()
             for task in handlers:
                 task.cancel()
+            # Not `server.wait_closed()`: from 3.12.1 on that waits for those who never finish their handshake, too.
             await asyncio.gather(*handlers, return_exceptions=True)
-            await server.wait_closed()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         if tls is None:

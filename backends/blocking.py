@@ -10,10 +10,24 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
+from queue import SimpleQueue
 from typing import TypeAlias
 
 from loopmark.service import Then
-from loopmark.spi import Accept, Address, Backend, ClientTLS, Connection, Facts, Feature, Main, Options, Server, T
+from loopmark.spi import (
+    Accept,
+    Address,
+    Backend,
+    ClientTLS,
+    Connection,
+    Facts,
+    Feature,
+    LoopFactory,
+    Main,
+    Options,
+    Server,
+    T,
+)
 
 Socket: TypeAlias = socket.socket | ssl.SSLSocket
 
@@ -22,6 +36,11 @@ class Blocking(Backend):
     """`socket.create_server`, `socket.create_connection`, `SSLContext.wrap_socket`."""
 
     features = frozenset({Feature.TCP, Feature.TLS})
+
+    def __init__(self, loop_factory: LoopFactory | None = None) -> None:
+        super().__init__(loop_factory)
+        # What each job of `gather` waits for, by thread; empty where there is no `gather`.
+        self._busy: dict[int, Socket | None] = {}
 
     def run(self, main: Main[T], /) -> T:
         try:
@@ -36,6 +55,7 @@ class Blocking(Backend):
         self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
     ) -> AsyncIterator[Server]:
         listener = socket.create_server(address, family=_family(address), backlog=options.backlog)
+        leaving = threading.Event()
         connections: set[socket.socket] = set()
         handlers: set[threading.Thread] = set()
 
@@ -67,9 +87,18 @@ class Blocking(Backend):
                 try:
                     plain, _ = listener.accept()
                 except OSError:
-                    return  # closed: we are leaving
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
-                sock = plain if tls is None else _wrap(plain, tls)
+                    if leaving.is_set():
+                        return
+                    # Out of descriptors, say: those who end give some back.
+                    leaving.wait(0.01)
+                    continue
+                try:
+                    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+                    sock = plain if tls is None else _wrap(plain, tls)
+                except OSError:
+                    # A peer that is gone already; wrapping sees that.
+                    plain.close()
+                    continue
                 thread = threading.Thread(target=handle, args=(sock,), daemon=True)
                 connections.add(sock)
                 handlers.add(thread)
@@ -80,6 +109,7 @@ class Blocking(Backend):
         try:
             yield Server(listeners=(listener,))
         finally:
+            leaving.set()
             _hang_up(listener)
             acceptor.join()
             for sock in tuple(connections):
@@ -89,47 +119,65 @@ class Blocking(Backend):
             listener.close()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        plain = socket.create_connection(address, timeout=options.handshake_timeout)
+        sock: Socket = socket.create_connection(address, timeout=options.handshake_timeout)
         try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
-            if tls is None:
-                sock: Socket = plain
-            else:
-                sock = _wrap(plain, tls.context, tls.server_name)
-                sock.do_handshake()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+            if tls is not None:
+                sock = secure = _wrap(sock, tls.context, tls.server_name)
+                if self._busy:
+                    self._busy[threading.get_ident()] = sock
+                secure.do_handshake()
             sock.settimeout(options.idle_timeout)
         except BaseException:
-            plain.close()
+            sock.close()
             raise
-        return _Socket(sock)
+        return _Socket(sock, self._busy)
 
     async def gather(self, *jobs: Main[None]) -> None:
-        failures: list[BaseException] = []
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
         def work(job: Main[None]) -> None:
+            ident, failure = threading.get_ident(), None
+            self._busy[ident] = None
             try:
                 self.run(job)
             except BaseException as error:  # noqa: BLE001  # it is raised again in the caller's thread
-                failures.append(error)
+                failure = error
+            del self._busy[ident]
+            ended.put(failure)
 
         threads = [threading.Thread(target=work, args=(job,), daemon=True) for job in jobs]
         for thread in threads:
             thread.start()
+        failure = next((error for error in (ended.get() for _ in jobs) if error is not None), None)
+        if failure is not None:
+            self._cancel(threads)
         for thread in threads:
             thread.join()
-        if failures:
-            raise failures[0]
+        if failure is not None:
+            raise failure
+
+    def _cancel(self, threads: Sequence[threading.Thread]) -> None:
+        """Hang up on whatever the threads wait for, until they have given up."""
+        while living := [thread for thread in threads if thread.is_alive()]:
+            for thread in living:
+                if thread.ident is not None and (sock := self._busy.get(thread.ident)) is not None:
+                    _hang_up(sock)
+            living[0].join(0.01)
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
 
 class _Socket(Connection):
-    def __init__(self, sock: Socket) -> None:
+    def __init__(self, sock: Socket, busy: dict[int, Socket | None]) -> None:
         self._sock = sock
+        self._busy = busy
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         sock = self._sock
+        if self._busy:
+            self._busy[threading.get_ident()] = sock
         reply = b""
         for _ in range(rounds):
             for part in parts:
@@ -167,7 +215,8 @@ def _wrap(sock: socket.socket, context: ssl.SSLContext, server_name: str | None 
 def _hang_up(sock: socket.socket) -> None:
     """Wake up whoever is blocked on the socket."""
     with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+        # Not the TLS socket's own: that forgets the TLS state under the feet of whoever is using it.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _family(address: Address) -> socket.AddressFamily:

@@ -1,0 +1,201 @@
+"""What clauses of the contract are made of, and the ground on which each is checked."""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from loopmark.errors import TrafficError, translate
+from loopmark.ledger import Ledger
+from loopmark.service import AnswerOnce, Service
+from loopmark.spi import Address, Backend, ClientTLS, Connection, Options, Server, TLSProfile
+from loopmark.testing.peers import PATIENCE, Endpoint, ReferenceServer
+from loopmark.tls import Identity, client_tls, server_context
+
+T = TypeVar("T")
+
+PING, PONG = b"PING", b"PONG"
+
+
+class BrokenContract(Exception):  # noqa: N818  # it is what a clause says, not an accident
+    """A clause does not hold; the text says why."""
+
+
+class NotApplicable(Exception):  # noqa: N818  # it is what a clause says, not an accident
+    """A clause has nothing to say about this backend, or cannot be checked on this machine; the text says why."""
+
+
+class Where(StrEnum):
+    """In which settings a clause is checked, as far as the backend has the features."""
+
+    FAMILIES = "plain TCP and every TLS version, on IPv4 and on IPv6"
+    ALL = "plain TCP and every TLS version"
+    TLS = "every TLS version"
+    ONCE = "the newest TLS version, or else plain TCP"
+    ONCE_TLS = "the newest TLS version"
+    ONCE_PLAIN = "plain TCP"
+    UNASKED = "one setting, whatever the backend says of itself"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """A backend in one setting; `profile` None is plain TCP."""
+
+    backend: Backend
+    identity: Identity
+    profile: TLSProfile | None
+    host: str = "127.0.0.1"
+    patience: float = PATIENCE
+    options: Options = Options()  # noqa: RUF009  # frozen
+
+    def __str__(self) -> str:
+        return f"{f'TLS {self.profile.version}' if self.profile else 'plain TCP'}, IPv{6 if ':' in self.host else 4}"
+
+    def client_tls(self) -> ClientTLS | None:
+        """Make what a client needs, None for plain TCP."""
+        return client_tls(self.profile, self.identity) if self.profile else None
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """Make a server's context, None for plain TCP."""
+        return server_context(self.profile, self.identity) if self.profile else None
+
+    @contextmanager
+    def reference_server(
+        self, script: Callable[[Endpoint], None], context: ssl.SSLContext | None = None
+    ) -> Iterator[ReferenceServer]:
+        """Run a reference server in this setting; what a script raised breaks the clause."""
+        context = context or self.server_context()
+        with ReferenceServer(script, host=self.host, context=context, patience=self.patience) as server:
+            yield server
+        if server.faults:
+            raise BrokenContract(f"the server met {_said(server.faults[0])}") from server.faults[0]
+
+    async def connect(self, address: Address, tls: ClientTLS | None = None) -> Connection:
+        """Connect with the backend, by default with a new client context."""
+        return await self.backend.connect(address, tls=tls or self.client_tls(), options=self.options)
+
+    async def visit(
+        self,
+        address: Address,
+        *,
+        parts: Sequence[bytes] = (PING,),
+        reply_size: int | None = None,
+        rounds: int = 1,
+        tls: ClientTLS | None = None,
+    ) -> bytes:
+        """Have one conversation on a new connection."""
+        connection = await self.connect(address, tls)
+        try:
+            return await connection.exchange(parts, reply_size, rounds)
+        finally:
+            await connection.close()
+
+    def serve(
+        self,
+        work: Callable[[Address, Ledger], T],
+        *,
+        service: Callable[[], Service] = lambda: AnswerOnce(PING, PONG),
+        context: ssl.SSLContext | None = None,
+        options: Options | None = None,
+    ) -> T:
+        """Serve with the backend while `work` runs in a thread; return or raise what it did."""
+        ledger = Ledger(service)
+        job = _Job(work)
+
+        async def main() -> None:
+            async with self.backend.serve(
+                ledger.accept,
+                Address(self.host, 0),
+                tls=context or self.server_context(),
+                options=options or self.options,
+            ) as server:
+                job.start(address_of(server), ledger)
+                while job.is_alive():
+                    await self.backend.sleep(0.002)
+
+        self.backend.run(main)
+        return job.result()
+
+    def settle(self, ledger: Ledger, count: int) -> None:
+        """Wait until the server has `count` connections open by its own account."""
+        end = time.monotonic() + self.patience
+        while (now := ledger.counts()).open != count:
+            expect(time.monotonic() < end, f"the server has {now.open} connections open instead of {count}: {now}")
+            time.sleep(0.001)
+
+
+class _Job(threading.Thread, Generic[T]):
+    """A thread with a result."""
+
+    def __init__(self, work: Callable[[Address, Ledger], T]) -> None:
+        super().__init__(name="reference client", daemon=True)
+        self._work = work
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+
+    def start(self, address: Address, ledger: Ledger) -> None:  # type: ignore[override]  # what to work on is known late
+        self._address, self._ledger = address, ledger
+        super().start()
+
+    def run(self) -> None:
+        try:
+            self._result.append(self._work(self._address, self._ledger))
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the clause's thread
+            self._error = error
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+
+def address_of(server: Server) -> Address:
+    """Read off where a server listens."""
+    host, port = server.listeners[0].getsockname()[:2]
+    return Address(host, port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One promise of the contract, with the function that checks it."""
+
+    check: Callable[[Ground], None]
+    where: Where
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.check.__name__
+
+    @property
+    def promise(self) -> str:
+        """What is promised, as one sentence."""
+        return (self.check.__doc__ or "").strip()
+
+
+def clause(where: Where) -> Callable[[Callable[[Ground], None]], Clause]:
+    """Make a function a clause: its name is the clause's, its docstring the promise."""
+    return lambda check: Clause(check=check, where=where)
+
+
+def expect(holds: bool, otherwise: str) -> None:
+    """Raise BrokenContract unless it holds."""
+    if not holds:
+        raise BrokenContract(otherwise)
+
+
+def failure(backend: Backend, main: Callable[[], object], instead: str) -> TrafficError:
+    """Run what must fail and return how it did; `instead` says what happened if it does not."""
+    try:
+        backend.run(main)  # type: ignore[arg-type]  # a coroutine function
+    except Exception as error:  # noqa: BLE001  # a backend lets any exception of its library fly
+        return translate(error)
+    raise BrokenContract(instead)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,133 @@
+"""The contract's clauses about `Backend.run`, `sleep` and `features`."""
+
+# ruff: noqa: D401  # a clause's docstring is a promise, not an order
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from loopmark.ledger import Ledger
+from loopmark.spi import Address, Feature, TLSProfile
+from loopmark.testing.client import pong
+from loopmark.testing.ground import PING, PONG, Clause, Ground, NotApplicable, Where, clause, expect
+from loopmark.testing.peers import ReferenceServer, call
+
+
+@clause(Where.UNASKED)
+def run_returns_the_value(at: Ground) -> None:
+    """`run` returns what the coroutine returned."""
+    value = object()
+
+    async def main() -> object:
+        return value
+
+    expect(at.backend.run(main) is value, "run returned something else than the coroutine")
+
+
+@clause(Where.UNASKED)
+def run_lets_exceptions_through(at: Ground) -> None:
+    """`run` raises what the coroutine raised, as it is."""
+    failure = LookupError("planned")
+
+    async def main() -> None:
+        raise failure
+
+    raised: Exception | None = None
+    try:
+        at.backend.run(main)
+    except Exception as error:  # noqa: BLE001  # what is raised is the finding
+        raised = error
+    expect(raised is failure, f"run raised {raised!r} instead of {failure!r}")
+
+
+@clause(Where.ONCE)
+def run_makes_a_fresh_loop(at: Ground) -> None:
+    """Every `run` makes a loop of its own with the factory that was given, uses it, and closes it."""
+    factory = at.backend.loop_factory
+    if factory is None:
+        raise NotApplicable("the backend is not given a loop factory")
+    loops: list[Any] = []
+
+    def make() -> object:
+        loops.append(factory())
+        return loops[-1]
+
+    backend = copy.copy(at.backend)
+    backend.loop_factory = make
+    told: list[str] = []
+
+    async def main() -> None:
+        connection = await backend.connect(server.address, tls=at.client_tls(), options=at.options)
+        told.append(connection.facts().loop)
+        await connection.exchange((PING,), None, 1)
+        await connection.close()
+
+    with at.reference_server(pong) as server:
+        for _ in range(2):
+            backend.run(main)
+    expect(len(loops) == 2, f"two runs asked the factory for {len(loops)} loops")
+    expect(loops[0] is not loops[1], "two runs used the same loop")
+    expect(all(loop.is_closed() for loop in loops), "a loop was not closed")
+    names = [f"{type(loop).__module__}.{type(loop).__qualname__}" for loop in loops]
+    expect(told == names, f"the loop is told as {told[0]}, and the factory made a {names[0]}")
+
+
+@clause(Where.UNASKED)
+def sleep_lets_others_run(at: Ground) -> None:
+    """While one job sleeps, another one runs."""
+    flags: list[bool] = []
+
+    async def wait() -> None:
+        while not flags:
+            await at.backend.sleep(0.001)
+
+    async def raise_flag() -> None:
+        flags.append(True)
+
+    at.backend.run(lambda: at.backend.gather(wait, raise_flag))
+
+
+@clause(Where.UNASKED)
+def features_are_honest(at: Ground) -> None:
+    """What the backend declares works, and what it does not declare is refused with an exception."""
+    for feature, profile in ((Feature.TCP, None), (Feature.TLS, TLSProfile())):
+        wanted = _WORKS if feature in at.backend.features else _REFUSED
+        declared = "declared" if feature in at.backend.features else "not declared"
+        here = replace(at, profile=profile)
+        for name, found in (("connect", _connects(here)), ("serve", _serves(here))):
+            expect(found == wanted, f"{feature} is {declared}, and {name} {found}")
+
+
+def _connects(at: Ground) -> str:
+    # Half the patience, because a client in the clear and a server with TLS wait for each other.
+    with ReferenceServer(pong, context=at.server_context(), patience=at.patience / 2) as server:
+        try:
+            at.backend.run(lambda: at.visit(server.address))
+        except Exception:  # noqa: BLE001  # how it is refused is the backend's own affair
+            return _REFUSED
+    return _WORKS if server.connections and server.connections[0].received == PING else _IGNORED
+
+
+def _serves(at: Ground) -> str:
+    def visit(address: Address, _: Ledger) -> str:
+        try:
+            reply = call(address, at.client_tls(), PING, patience=at.patience / 2)
+        except OSError:
+            return _IGNORED
+        return _WORKS if reply == PONG else _IGNORED
+
+    try:
+        return at.serve(visit)
+    except Exception:  # noqa: BLE001  # how it is refused is the backend's own affair
+        return _REFUSED
+
+
+_WORKS, _REFUSED, _IGNORED = "works", "is refused", "does something else"
+
+CLAUSES: tuple[Clause, ...] = (
+    run_returns_the_value,
+    run_lets_exceptions_through,
+    run_makes_a_fresh_loop,
+    sleep_lets_others_run,
+    features_are_honest,
+)
