@@ -1,0 +1,106 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""Everything that is done with a checkout; `nox --list` shows it. Only nox is needed beforehand."""
+
+import contextlib
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+PATIENCE = 10.0
+"""Seconds that loopmark gets to end by itself after an interrupt; it needs less than one."""
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests", "smoke"]
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure everybody and print the comparison; what follows `--` goes to `loopmark run`."""
+    # Editable, so that a second run measures what the checkout has by then.
+    session.install("-e", ".[all]")
+    session.log("loopmark run")
+    status = _passed_through([f"{session.bin}/loopmark", "run", *session.posargs])
+    # The result's path stays the last line.
+    logging.getLogger("nox").addFilter(lambda record: "bench was successful" not in record.getMessage())
+    if status:
+        sys.exit(status)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on the package as users install it; what follows `--` goes to pytest."""
+    session.install(".[all]", *_group("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Look for mistakes and for unusual formatting."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.install("-e", ".[all]", *_group("types"))
+    session.run("mypy")
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """Measure for a few seconds, to see that everything plays together."""
+    session.install(".[all]")
+    with tempfile.TemporaryDirectory() as results:
+        arguments = ["--fast", "--blocks", "1", "-b", "uvloop,trio", "-c", "1,10", "--results", results]
+        session.run("loopmark", "run", "--no-progress", *arguments)
+        for directory in Path(results).iterdir():
+            session.run("loopmark", "show", str(directory))
+    session.run("loopmark", "check", "asyncio")
+    session.run("python", "-m", "loopmark.cell", "--help", silent=True)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Write the tables between the markers of README.md again, from the campaigns that they name."""
+    session.install("-e", ".")
+    path = ROOT / "README.md"
+
+    def rendered(marked: re.Match[str]) -> str:
+        table = session.run("loopmark", "compare", marked[2], "--format", "github", silent=True, stderr=None)
+        return f"{marked[1]}\n{table}\n{marked[3]}"
+
+    path.write_text(MARKED.sub(rendered, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _group(name: str) -> tuple[str, ...]:
+    """Return a dependency group's requirements: pip before 25.1 cannot read groups itself."""
+    return nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), name)
+
+
+def _passed_through(command: list[str]) -> int:
+    """Run a command on our own terminal and return its status, which `session.run` would not tell."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # From a terminal the command was interrupted, too, and is about to end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(PATIENCE)
+        process.terminate()
+        return process.wait()
+
+
+if __name__ == "__main__":
+    nox.main()
