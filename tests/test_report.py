@@ -252,7 +252,7 @@ def test_without_a_complete_block_there_is_no_table_but_the_rest() -> None:
 
 def test_field_ratios_stand_beside_and_findings_are_told_with_their_faults() -> None:
     campaign = fake_campaign(
-        field_blocks=2, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.2}, noise=0.0
+        field_blocks=2, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.21}, noise=0.0
     )
     assert cells(campaign, "uvloop")[-1] == "0.90, 0.90"
     assert cells(campaign, "asyncio")[-1] == "1, 1"

@@ -116,6 +116,13 @@ def campaigns(draw: st.DrawFn) -> Campaign:
     )
 
 
+def test_an_arm_of_a_contender_without_a_name_is_stored(tmp_path: Path) -> None:
+    campaign = fake_campaign(blocks=1, cases=[BOTH])
+    campaign.cases[0].arms = tuple(replace(arm, contender=" ") for arm in campaign.cases[0].arms)
+    store.write(tmp_path, campaign)
+    assert store.load(tmp_path) == campaign
+
+
 @settings(max_examples=60, deadline=None)
 @given(campaigns())
 def test_what_was_written_is_what_is_loaded(campaign: Campaign) -> None:
@@ -287,6 +294,10 @@ def test_names_and_paths_are_not_stored(tmp_path: Path) -> None:
     )
     campaign.command = ("loopmark", "run", "--results=/home/jane/my results/x", "--plugin", "/home/jane/zippy.py")
     campaign.notes.append("cannot read /proc/net/netstat")
+    campaign.dropped.append("block 2: /home/jane/.venv/bin/python was killed")
+    campaign.ended = "the interpreter /home/jane/bin/python died"
+    campaign.machine = {"somewhere": ["/home/jane/x"]}
+    campaign.blocks[0].measurements["trio"].facts["where"] = "/home/jane/y"
     campaign.outcomes.append(
         Outcome(arm="trio", case=SERVER.name, status="retired", reason="no such file: '/home/jane/.venv/lib/trio.py'")
     )

@@ -75,12 +75,11 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
         "name": stored_name(plan.case.name, metric),
         "unit": "second",
         "loops": measurement.loops,
-        "contender": arm.contender,
         "block": block.index,
         "position": block.order.index(arm.label),
         "seed": campaign.seed,
     }
-    flat = {"layout": "one per block, random", **_flat(measurement.metadata)}
+    flat = {"layout": "one per block, random", **_flat({**measurement.metadata, "contender": arm.contender})}
     theirs = {key: value for key, value in flat.items() if key not in _EQUAL or key in common}
     # A warm-up value is measured by the wall clock only.
     warmups = [(measurement.loops, value) for value in measurement.warmups] if metric is Metric.WALL else []

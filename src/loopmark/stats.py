@@ -109,8 +109,7 @@ def critical_rank(blocks: int, level: float) -> int:
         mean = blocks * (blocks + 1) / 4
         deviation = math.sqrt(blocks * (blocks + 1) * (2 * blocks + 1) / 24)
         return max(0, math.floor(mean + NormalDist().inv_cdf(tail) * deviation + 0.5))
-    # A level such as 1 - 2/64 is meant to be reached exactly; its tail is a rounded number, though.
-    allowed = tail * (1 + 1e-9) * 2**blocks
+    allowed = tail * 2**blocks
     reached = rank = 0
     for ways in signed_rank_counts(blocks):
         reached += ways
