@@ -137,3 +137,5 @@ class Campaign:
     """Wall time of the whole campaign."""
     measured_seconds: float = 0.0
     """Of which inside timed values and warm-up values."""
+    proof_seconds: float = 0.0
+    """Of which with untimed connections that prove the work, and with waiting for the server to rest."""

@@ -180,6 +180,7 @@ class Conductor:
             plan, arm, loops=plan.loops, warmups=warmups, values=values, trace=trace, field_block=is_field
         )
         self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
+        self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
         if "error" in answer:
             self._failures[name, arm.label] += 1
             if answer.get("facts") or self._failures[name, arm.label] == 2:

@@ -34,8 +34,12 @@ def _campaign(campaign: Campaign) -> Iterator[str]:
     yield from ending(campaign)
     if campaign.seconds > 0:
         # A campaign that was killed may have counted more than it timed.
-        share = max(0.0, 1 - campaign.measured_seconds / campaign.seconds)
-        yield f"scheduling and start-up: {100 * share:.0f} % of the wall time"
+        timed = min(1.0, campaign.measured_seconds / campaign.seconds)
+        proof = min(1.0 - timed, campaign.proof_seconds / campaign.seconds)
+        yield (
+            f"of the wall time: {100 * timed:.0f} % timed values and warm-up, {100 * proof:.0f} % untimed proof on live "
+            f"connections, {100 * (1 - timed - proof):.0f} % scheduling and start-up"
+        )
 
 
 def _machine(campaign: Campaign) -> Iterator[str]:
