@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from loopmark.errors import LoopmarkError, UnavailableError, UsageError
 from loopmark.registry import Contender, Registry, names_in, registry
@@ -117,8 +118,8 @@ def _install(module: str) -> str:
     return f"{package} is not installed; type: pip install {wanted}"
 
 
-def _in_child(work: Callable[[], Finding], name: str) -> Finding:
-    """Run in a forked child; one that dies is a finding, too."""
+def _in_child(work: Callable[[], object]) -> tuple[Any, int]:
+    """Run in a forked child; return what it returned, through JSON and None when it died, and its exit status."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -127,29 +128,46 @@ def _in_child(work: Callable[[], Finding], name: str) -> Finding:
             # What an import prints must not mix with our own output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             with os.fdopen(writer, "w") as pipe:
-                json.dump(asdict(work()), pipe)
+                json.dump(work(), pipe)
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()
     _, status = os.waitpid(pid, 0)
-    if text:
-        return Finding(**json.loads(text))
-    code = os.waitstatus_to_exitcode(status)
-    return Finding(name=name, status="failed", reason=f"its process died while importing it (exit status {code})")
+    return json.loads(text) if text else None, os.waitstatus_to_exitcode(status)
+
+
+def _loaded(contender: Contender) -> dict[str, Any]:
+    finding, status = _in_child(lambda: asdict(load(contender)))
+    if finding is None:
+        reason = f"its process died while importing it (exit status {status})"
+        finding = asdict(Finding(name=contender.name, status="failed", reason=reason))
+    return dict(finding)
+
+
+def _named(plugin: Path) -> dict[str, Any]:
+    """Return a plug-in file's names, or its `error`; a child runs it, so that loading it is still to be seen."""
+
+    def look() -> dict[str, Any]:
+        try:
+            return {"names": names_in(plugin)}
+        except LoopmarkError as error:
+            return {"error": str(error)}
+
+    found, status = _in_child(look)
+    return dict(found or {"error": f"--plugin {plugin}: its process died while running it (exit status {status})"})
 
 
 def _main(arguments: list[str]) -> None:
     plugin = Path(arguments[0]) if arguments else None
-    try:
-        names = names_in(plugin) if plugin else {}
-        known = registry(plugin, names)
-    except LoopmarkError as error:
-        json.dump({"error": str(error)}, sys.stdout)
+    named = _named(plugin) if plugin else {"names": {}}
+    if "error" in named:
+        json.dump(named, sys.stdout)
         return
-    findings = [_in_child(lambda each=each: load(each), each.name) for each in known.contenders.values()]  # type: ignore[misc]  # mypy cannot type a lambda's default
-    json.dump({"plugin_names": names, "findings": [asdict(each) for each in findings]}, sys.stdout)
+    known = registry(plugin, named["names"])
+    findings = [_loaded(contender) for contender in known.contenders.values()]
+    json.dump({"plugin_names": named["names"], "findings": findings}, sys.stdout)
 
 
 if __name__ == "__main__":
