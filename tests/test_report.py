@@ -424,7 +424,7 @@ def test_csv_has_the_rows_of_json() -> None:
 
 def test_the_description_tells_what_ran_where_and_how_much_of_the_time_was_measured() -> None:
     campaign = fake_campaign(field_blocks=1)
-    campaign.seconds, campaign.measured_seconds = 200.0, 150.0
+    campaign.seconds, campaign.measured_seconds, campaign.proof_seconds = 200.0, 150.0, 20.0
     told = " ".join(description(campaign).split())
     for part in (
         "command: loopmark run",
@@ -433,7 +433,7 @@ def test_the_description_tells_what_ran_where_and_how_much_of_the_time_was_measu
         "label: amd-epyc-2-cores",
         "started: 2026-11-20T09:15:00Z",
         "ended: done, after 200 s",
-        "scheduling and start-up: 25 % of the wall time",
+        "75 % timed values and warm-up, 10 % untimed proof on live connections, 15 % scheduling and start-up",
         "AMD EPYC, 2 cores, virtual machine, Linux 6.18.0, CPython 3.13.0 (no PGO, no LTO), OpenSSL 3.0.19,",
         "versions: loopmark 0.1.0, trio 0.35.0, uvloop 0.23.0",
         f"{SERVER.name}: 8 blocks and 1 in the field, 300 connections a value",

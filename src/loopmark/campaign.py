@@ -54,6 +54,11 @@ def prepare(request: Request) -> Prepared:
     benchmarks = [known.registry.benchmark(name) for name in request.benchmarks]
     pair = limits.cores()
     campaign = _campaign(request, known, baseline, [*names, peer, *request.hidden])
+    campaign.notes += [
+        f"{name} runs in fresh processes, with wider intervals: its import starts a thread or patches modules."
+        for name in dict.fromkeys([*names, peer])
+        if not known.findings[name].fork_safe
+    ]
     if pair is None:
         campaign.notes.append("This system cannot pin processes to cores: placement is the system's.")
     for benchmark in benchmarks:

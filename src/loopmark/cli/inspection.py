@@ -53,8 +53,7 @@ def _document(known: Survey) -> dict[str, Any]:
 def compare(*, directories: tuple[Path, ...], format_: str) -> None:
     """Print the tables of campaigns again, from disk."""
     campaigns = [store.load(directory) for directory in directories]
-    separator = "" if format_ in ("csv", "json") else "\n"
-    click.echo(separator.join(comparison(campaign, format_) + "\n" for campaign in campaigns), nl=False)
+    click.echo(comparison(campaigns, format_), nl=False)
 
 
 @cli.command(epilog="\b\nExample:\n  loopmark show results/20261120T091500Z-x")

@@ -1,5 +1,7 @@
 """Tables and texts of a campaign: rendering only, from what is stored to a string."""
 
+from collections.abc import Sequence
+
 from loopmark.errors import UsageError
 from loopmark.record import Campaign
 from loopmark.report.describe import description
@@ -12,16 +14,17 @@ __all__ = ["FORMATS", "comparison", "description"]
 FORMATS = (*RENDERERS, "csv", "json")
 
 
-def comparison(campaign: Campaign, format: str = "text") -> str:  # noqa: A002 - the command line's own word
-    """Render a campaign's tables; the same campaign always gives the same text, which ends with a newline.
+def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -> str:  # noqa: A002 - the command line's own word
+    """Render the tables of one campaign or of several; the same ones always give the same text, ended by a newline.
 
     `text`, `github` and `rst` are for reading; `csv` and `json` have one flat row per case, arm and metric, with full
     precision. Raises UsageError for any other format.
     """
+    every = [campaigns] if isinstance(campaigns, Campaign) else list(campaigns)
     if format == "csv":
-        return as_csv(campaign)
+        return as_csv(every)
     if format == "json":
-        return as_json(campaign)
+        return as_json(every)
     if format not in RENDERERS:
         raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
-    return RENDERERS[format](comparison_sections(campaign))
+    return "\n".join(RENDERERS[format](comparison_sections(campaign)) for campaign in every)

@@ -37,8 +37,8 @@ def _campaign(campaign: Campaign) -> Iterator[str]:
         timed = min(1.0, campaign.measured_seconds / campaign.seconds)
         proof = min(1.0 - timed, campaign.proof_seconds / campaign.seconds)
         yield (
-            f"of the wall time: {100 * timed:.0f} % timed values and warm-up, {100 * proof:.0f} % untimed proof on live "
-            f"connections, {100 * (1 - timed - proof):.0f} % scheduling and start-up"
+            f"of the wall time: {100 * timed:.0f} % timed values and warm-up, {100 * proof:.0f} % untimed proof on "
+            f"live connections, {100 * (1 - timed - proof):.0f} % scheduling and start-up"
         )
 
 

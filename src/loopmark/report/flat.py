@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loopmark.case import Metric
@@ -11,6 +11,7 @@ from loopmark.record import Arm, Campaign
 from loopmark.report.figures import CaseFigures, figures
 
 COLUMNS = (
+    *("started", "label"),
     *("case", "benchmark", "role", "concurrency", "burst", "cores", "peer", "tls", "key", "group", "loops"),
     *("arm", "contender", "twin", "status", "reason", "metric", "unit", "primary", "blocks"),
     *("median", "lowest", "highest", "ratio", "low", "high", "level"),
@@ -28,18 +29,25 @@ _SIDE_FIGURES = {
 }
 
 
-def as_csv(campaign: Campaign) -> str:
-    """Return the rows with a header; what is unknown is an empty cell."""
+def as_csv(campaigns: Sequence[Campaign]) -> str:
+    """Return the rows of all campaigns below one header; what is unknown is an empty cell."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in rows(campaign):
-        writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    for campaign in campaigns:
+        for row in rows(campaign):
+            writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return stream.getvalue()
 
 
-def as_json(campaign: Campaign) -> str:
-    """Return the rows, all with the same keys, beside what says where they come from."""
+def as_json(campaigns: Sequence[Campaign]) -> str:
+    """Return one document for one campaign, a list of them for several."""
+    documents = [_document(campaign) for campaign in campaigns]
+    return json.dumps(documents if len(documents) > 1 else documents[0], indent=1, allow_nan=False) + "\n"
+
+
+def _document(campaign: Campaign) -> dict[str, Any]:
+    """Put the rows, all with the same keys, beside what says where they come from."""
     about = {
         "label": campaign.label,
         "started": campaign.started,
@@ -52,7 +60,7 @@ def as_json(campaign: Campaign) -> str:
         "machine": campaign.machine,
     }
     every = [{key: row.get(key) for key in COLUMNS} for row in rows(campaign)]
-    return json.dumps({"campaign": about, "rows": every}, indent=1, allow_nan=False) + "\n"
+    return {"campaign": about, "rows": every}
 
 
 def rows(campaign: Campaign) -> Iterator[dict[str, Any]]:
@@ -61,6 +69,8 @@ def rows(campaign: Campaign) -> Iterator[dict[str, Any]]:
         case = figures(campaign, plan)
         tls = plan.case.tls
         axes = {
+            "started": campaign.started,
+            "label": campaign.label,
             "case": plan.case.name,
             "benchmark": plan.case.benchmark,
             "role": plan.case.role.value,
