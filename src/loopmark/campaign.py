@@ -18,6 +18,10 @@ from loopmark.task import Task
 from loopmark.tls import Identity
 
 
+FORK_IS_SAFE = sys.platform.startswith("linux")
+"""Elsewhere the system's own libraries may have started threads or hold state that a fork breaks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What the command line asks for; an empty sequence or None leaves the choice to us."""
@@ -59,6 +63,10 @@ def prepare(request: Request) -> Prepared:
         for name in dict.fromkeys([*names, peer])
         if not known.findings[name].fork_safe
     ]
+    if not FORK_IS_SAFE:
+        campaign.notes.append(
+            "Forking is not safe on this system: all arms run in fresh processes, with wider intervals."
+        )
     if pair is None:
         campaign.notes.append("This system cannot pin processes to cores: placement is the system's.")
     for benchmark in benchmarks:
@@ -179,7 +187,7 @@ def _assigner(known: Survey, identity: Identity | None, pair: tuple[int, int] | 
                 cpu=cpu,
             )
 
-        fresh = not all(known.findings[name].fork_safe for name in (server, client))
+        fresh = not FORK_IS_SAFE or not all(known.findings[name].fork_safe for name in (server, client))
         return task(server, server_core), task(client, client_core), fresh
 
     return assign

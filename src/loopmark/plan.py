@@ -123,8 +123,11 @@ def cases_of(
         usual = (Role.SERVER, Role.CLIENT) if concurrency > 1 else (Role.BOTH,)
         for role in roles or usual:
             for count in connections or (None,):
-                if count is not None and count < concurrency:
-                    raise UsageError(f"-n {count} is less than -c {concurrency}: type -n {3 * concurrency}, say")
+                if count is not None and count < 3 * concurrency:
+                    raise UsageError(
+                        f"-n {count} is less than three rounds of -c {concurrency}: type -n {3 * concurrency} or more, "
+                        f"or -n {count} without -c for a burst"
+                    )
                 cases.append(case(role, concurrency, count=count))
     return cases
 

@@ -218,19 +218,19 @@ class Conductor:
         )
 
     def _too_short(self, plan: CasePlan, measurements: dict[str, Measurement]) -> str | None:
-        """Raise the loops when a value of the first block is too short; later only note it."""
-        if plan.case.connections is not None or plan.case.burst or not measurements:
+        """Raise the loops when a value of the first block is too short; where they are settled, only note it."""
+        if not measurements:
             return None
+        name, case = plan.case.name, plan.case
         shortest = min(min(each.wall) * each.loops for each in measurements.values())
         if shortest >= MINIMUM_VALUE:
             return None
-        name = plan.case.name
-        if any(block.case == name for block in self.campaign.blocks):
-            note = f"{name}: a value took less than {MINIMUM_VALUE * 1e3:g} ms, as the machine became faster meanwhile."
+        if case.connections is not None or case.burst or any(block.case == name for block in self.campaign.blocks):
+            note = f"{name}: some values took less than {MINIMUM_VALUE * 1e3:g} ms, which is short for the clocks."
             if note not in self.campaign.notes:
                 self.campaign.notes.append(note)
             return None
-        old, plan.loops = plan.loops, loops_of(plan.case, shortest / plan.loops)
+        old, plan.loops = plan.loops, loops_of(case, shortest / plan.loops)
         return f"a value took {shortest * 1e3:.0f} ms only; {plan.loops} connections a value now, after {old}"
 
     def _compare_facts(self, plan: CasePlan, measurements: dict[str, Measurement]) -> None:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 PING, PONG = b"PING", b"PONG"
 
+_OPTIONS = Options(handshake_timeout=20.0, idle_timeout=20.0, close_timeout=20.0)
+"""Longer than any clause may take, so that waiting for one is a failure, and not for ever."""
+
 
 class BrokenContract(Exception):  # noqa: N818  # it is what a clause says, not an accident
     """A clause does not hold; the text says why."""
@@ -50,7 +53,7 @@ class Ground:
     profile: TLSProfile | None
     host: str = "127.0.0.1"
     patience: float = PATIENCE
-    options: Options = Options()  # noqa: RUF009  # frozen
+    options: Options = _OPTIONS
 
     def __str__(self) -> str:
         return f"{f'TLS {self.profile.version}' if self.profile else 'plain TCP'}, IPv{6 if ':' in self.host else 4}"

@@ -305,11 +305,16 @@ def dial(address: Address, tls: ClientTLS | None = None, *, patience: float = PA
 
 
 def call(address: Address, tls: ClientTLS | None, request: bytes, *, patience: float = PATIENCE) -> bytes:
-    """Connect, send the request, read the reply to its end, close; return the reply."""
+    """Connect, send the request, read the reply to its end, close; return the reply.
+
+    Raises TimeoutError when the end does not come.
+    """
     endpoint = dial(address, tls, patience=patience)
     try:
         endpoint.send(request)
         reply = endpoint.read_to_end()
+        if endpoint.end is End.NONE:
+            raise TimeoutError(f"{reply[:40]!r} came, and the stream did not end")
         endpoint.finish()
     finally:
         endpoint.close()

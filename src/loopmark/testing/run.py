@@ -3,6 +3,7 @@
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
 import copy
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -75,16 +76,19 @@ def run_makes_a_fresh_loop(at: Ground) -> None:
 @clause(Where.UNASKED)
 def sleep_lets_others_run(at: Ground) -> None:
     """While one job sleeps, another one runs."""
-    flags: list[bool] = []
+    steps: list[str] = []
 
     async def wait() -> None:
-        while not flags:
+        end = time.monotonic() + at.patience
+        while not steps and time.monotonic() < end:
             await at.backend.sleep(0.001)
+        steps.append("waited")
 
-    async def raise_flag() -> None:
-        flags.append(True)
+    async def work() -> None:
+        steps.append("worked")
 
-    at.backend.run(lambda: at.backend.gather(wait, raise_flag))
+    at.backend.run(lambda: at.backend.gather(wait, work))
+    expect(steps == ["worked", "waited"], f"nothing ran beside a job that slept for {at.patience:g} s")
 
 
 @clause(Where.UNASKED)
