@@ -17,7 +17,6 @@ from loopmark.run import Assign
 from loopmark.task import Task
 from loopmark.tls import Identity
 
-
 FORK_IS_SAFE = sys.platform.startswith("linux")
 """Elsewhere the system's own libraries may have started threads or hold state that a fork breaks."""
 
