@@ -21,7 +21,7 @@ Examples:
 Completion: eval "$(_LOOPMARK_COMPLETE=bash_source loopmark)"   (or zsh_source, fish_source)
 """
 
-USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+USAGE, INTERRUPTED = 2, 130
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,9 +44,11 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "loopmark"
+        status = _complain(f"{error.format_message().rstrip('.')} (see {path} --help)")
     except click.ClickException as error:
-        error.show()
-        status = USAGE
+        status = _complain(error.format_message())
     except LoopmarkError as error:
         status = _complain(str(error))
     except (KeyboardInterrupt, click.Abort):
@@ -59,7 +61,8 @@ def main() -> None:
 
 
 def _complain(text: str, status: int = USAGE) -> int:
-    click.echo(f"loopmark: {text}", err=True)
+    # One line, whatever others have put into their exceptions.
+    click.echo(f"loopmark: {' '.join(text.split())}", err=True)
     return status
 
 

@@ -140,11 +140,12 @@ def _drive(backend: Backend, target: Target, connections: int, concurrency: int)
 
 
 def _calling_failure(error: TrafficError, address: Address, benchmark: str) -> TrafficError:
+    text = str(error).removeprefix(f"{error.kind}: ")
     if error.kind in (Kind.RESET, Kind.OTHER):
-        return TrafficError(error.kind, f"{error}; is `loopmark serve {benchmark}` running on {address}?")
+        return TrafficError(error.kind, f"{text}; is `loopmark serve {benchmark}` running on {address}?")
     if error.kind is Kind.CERTIFICATE:
         return TrafficError(
-            error.kind, f"{error}; both roles need the same certificates: give both the same --certs DIR"
+            error.kind, f"{text}; both roles need the same certificates: give both the same --certs DIR"
         )
     return error
 
