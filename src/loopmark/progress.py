@@ -38,7 +38,7 @@ class Lines:
         """Write which block is over."""
         done = campaign.blocks[-1] if campaign.blocks else None
         what = f"block {done.index} of {done.case}" if done else "no block yet"
-        print(f"{len(campaign.blocks)} blocks, last {what}; at most {left:.0f} s left", file=sys.stderr)  # noqa: T201  # progress
+        print(f"{len(campaign.blocks)} blocks, last {what}; at most {max(0.0, left):.0f} s left", file=sys.stderr)  # noqa: T201  # progress
 
     def close(self) -> None:
         """Do nothing."""

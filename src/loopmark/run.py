@@ -67,6 +67,7 @@ class Conductor:
     _start: float = 0.0
     _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     _durations: dict[str, float] = field(default_factory=dict)
+    _foreseen: dict[str, float] = field(default_factory=dict)
     _equal: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def conduct(self) -> None:
@@ -94,12 +95,15 @@ class Conductor:
             if "error" in answer:
                 self._retire(plan, baseline, answer["error"])
             plan.loops = loops_of(plan.case, answer["pace"])
+            warmups, values = values_of(plan.case, self.effort)
+            arm_seconds = answer["seconds"] + answer["pace"] * plan.loops * (warmups + values)
+            self._foreseen[plan.case.name] = len(plan.arms) * arm_seconds
 
     def _pace(self, plan: CasePlan, arm: Arm) -> dict[str, Any]:
         """Run an arm without values, in a block of its own."""
         loops = max(plan.case.concurrency, 20)
-        self.executor.open_block()
         try:
+            self.executor.open_block()
             return self._run(plan, arm, loops=loops, warmups=0, values=0, trace=False, field_block=False)
         finally:
             self.executor.close_block()
@@ -113,9 +117,13 @@ class Conductor:
         while active:
             for plan in tuple(active):
                 name = plan.case.name
-                if self._left() < self._durations.get(name, 0.0):
+                if self._left() < self._duration(name):
                     active.remove(plan)
                     capped = True
+                    if not complete[name]:
+                        self.campaign.notes.append(
+                            f"{name}: no block fitted into the time; one takes about {self._duration(name):.0f} s."
+                        )
                     continue
                 block = self._run_block(plan, index[name])
                 index[name] += 1
@@ -124,6 +132,10 @@ class Conductor:
                 if len(plan.arms) < 2 or complete[name] == self.effort.blocks:
                     active.remove(plan)
         return "time cap" if capped else "done"
+
+    def _duration(self, name: str) -> float:
+        """Foresee the seconds of a case's next block: the longest so far, or what the calibration tells."""
+        return self._durations.get(name) or self._foreseen.get(name, 0.0)
 
     def _left(self) -> float:
         return self.effort.seconds - (self.clock() - self._start)
@@ -135,8 +147,8 @@ class Conductor:
         order = order_of(self.campaign.seed, case, index, plan.arms)
         measurements: dict[str, Measurement] = {}
         failure = None
-        self.executor.open_block()
         try:
+            self.executor.open_block()
             for position, arm in enumerate(order):
                 if arm not in plan.arms:
                     continue  # retired meanwhile
