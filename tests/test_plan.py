@@ -1,0 +1,212 @@
+"""What is measured, how often and in which order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopmark import plan
+from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.errors import UsageError
+from loopmark.plan import DEFAULT, FAST, MAXIMUM_CONCURRENCY, RIGOROUS, Effort
+from loopmark.record import Arm
+from loopmark.service import AnswerOnce, Talk
+from loopmark.spi import TLSProfile
+
+QUESTION = Benchmark(
+    name="tls_pingpong",
+    question="What?",
+    service=lambda: AnswerOnce(b"PING", b"PONG"),
+    talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
+    tls=TLSProfile(),
+)
+ONE = Case(benchmark="tls_pingpong", concurrency=1, role=Role.BOTH, peer=None, cores=Cores.SHARED, tls=None)
+
+concurrencies = st.integers(1, MAXIMUM_CONCURRENCY)
+paces = st.floats(1e-7, 10.0)
+efforts = st.builds(
+    Effort,
+    mode=st.just("default"),
+    seconds=st.just(300.0),
+    blocks=st.none(),
+    values=st.integers(1, 10),
+    field_every=st.integers(1, 20),
+)
+
+
+def case(concurrency: int, *, burst: bool = False, connections: int | None = None) -> Case:
+    return replace(ONE, concurrency=concurrency, burst=burst, connections=connections)
+
+
+def cases(
+    *,
+    cores: int = 2,
+    roles: Sequence[Role] = (),
+    concurrencies: Sequence[int] = (),
+    connections: Sequence[int] = (),
+) -> list[Case]:
+    return plan.cases_of(
+        QUESTION, peer="peer", cores=cores, roles=roles, concurrencies=concurrencies, connections=connections
+    )
+
+
+# Loops
+
+
+@given(concurrency=concurrencies, pace=paces)
+def test_loops_are_whole_rounds_of_all_workers_at_least_three(concurrency: int, pace: float) -> None:
+    loops = plan.loops_of(case(concurrency), pace)
+    assert loops % concurrency == 0
+    assert loops >= 3 * concurrency
+
+
+@given(concurrency=concurrencies, pace=paces)
+def test_a_value_is_planned_to_last_long_enough_and_not_a_round_longer(concurrency: int, pace: float) -> None:
+    loops = plan.loops_of(case(concurrency), pace)
+    planned = plan.MINIMUM_VALUE * plan.CALIBRATION_MARGIN
+    assert loops * pace >= planned * (1 - 1e-9)
+    assert loops == 3 * concurrency or (loops - concurrency) * pace < planned * (1 + 1e-9)
+
+
+@given(concurrency=concurrencies, pace=paces)
+def test_a_burst_is_one_whole_burst_at_any_pace(concurrency: int, pace: float) -> None:
+    assert plan.loops_of(case(concurrency, burst=True), pace) == concurrency
+
+
+@given(concurrency=concurrencies, connections=st.integers(1, 10**6), pace=paces)
+def test_connections_that_were_asked_for_are_not_calibrated(concurrency: int, connections: int, pace: float) -> None:
+    assert plan.loops_of(case(concurrency, connections=connections), pace) == connections
+
+
+# Values
+
+
+def test_one_at_a_time_has_a_warm_up_and_five_values() -> None:
+    assert plan.values_of(case(1), DEFAULT) == (1, 5)
+
+
+def test_from_a_hundred_at_a_time_on_three_values_do() -> None:
+    assert plan.values_of(case(99), DEFAULT) == (1, 5)
+    assert plan.values_of(case(100), DEFAULT) == (1, 3)
+
+
+def test_a_fast_run_has_one_value_and_warms_up_only_where_the_proof_does_not() -> None:
+    assert plan.values_of(case(1), FAST) == (1, 1)
+    assert plan.values_of(case(100), FAST) == (0, 1)
+
+
+@given(concurrency=concurrencies, effort=efforts)
+def test_every_arm_has_at_least_one_value_and_never_more_than_asked_for(concurrency: int, effort: Effort) -> None:
+    warmups, values = plan.values_of(case(concurrency), effort)
+    assert warmups in (0, 1)
+    assert 1 <= values <= effort.values
+
+
+# Arms and order
+
+
+def test_the_baseline_runs_twice_and_hidden_arms_are_marked() -> None:
+    assert plan.arms_of(["asyncio", "trio"], "asyncio", ["yardstick"]) == (
+        Arm(label="asyncio", contender="asyncio"),
+        Arm(label="trio", contender="trio"),
+        Arm(label="asyncio.twin", contender="asyncio"),
+        Arm(label="yardstick", contender="yardstick", hidden=True),
+    )
+
+
+ARMS = plan.arms_of(["asyncio", "trio", "uvloop"], "asyncio")
+
+
+@given(seed=st.integers(0), index=st.integers(0, 10**6))
+def test_an_order_holds_every_arm_once(seed: int, index: int) -> None:
+    order = plan.order_of(seed, ONE, index, ARMS)
+    assert sorted(arm.label for arm in order) == sorted(arm.label for arm in ARMS)
+
+
+def test_an_order_depends_on_seed_case_and_block_and_on_nothing_else() -> None:
+    def orders(seed: int, of: Case, first: int) -> list[tuple[Arm, ...]]:
+        return [plan.order_of(seed, of, index, ARMS) for index in range(first, first + 20)]
+
+    assert orders(1, ONE, 0) == orders(1, ONE, 0)
+    assert orders(1, ONE, 0) != orders(2, ONE, 0)
+    assert orders(1, ONE, 0) != orders(1, case(2), 0)
+    assert orders(1, ONE, 0) != orders(1, ONE, 1)
+
+
+# Field blocks
+
+
+def test_every_seventh_block_of_a_default_campaign_is_a_field_block() -> None:
+    assert [index for index in range(21) if plan.is_field_block(index, DEFAULT)] == [6, 13, 20]
+
+
+def test_a_fast_campaign_has_no_field_blocks() -> None:
+    assert not any(plan.is_field_block(index, FAST) for index in range(100))
+
+
+def test_a_rigorous_campaign_has_sixty_blocks_within_an_hour() -> None:
+    assert (RIGOROUS.blocks, RIGOROUS.seconds) == (60, 3600.0)
+
+
+# Cases
+
+
+def test_the_default_cases_make_the_two_tables() -> None:
+    assert [each.name for each in cases()] == [
+        "tls_pingpong[c=100,role=server,peer=peer,cores=separate,tls=1.3,key=p256,group=X25519]",
+        "tls_pingpong[c=100,role=client,peer=peer,cores=separate,tls=1.3,key=p256,group=X25519]",
+        "tls_pingpong[c=1,role=both,cores=shared,tls=1.3,key=p256,group=X25519]",
+    ]
+
+
+def test_roles_that_were_asked_for_replace_the_usual_ones() -> None:
+    asked = cases(roles=[Role.BOTH], concurrencies=[10, 1])
+    assert [(each.concurrency, each.role, each.cores) for each in asked] == [
+        (10, Role.BOTH, Cores.SEPARATE),
+        (1, Role.BOTH, Cores.SHARED),
+    ]
+
+
+def test_connections_alone_are_bursts_in_both_roles() -> None:
+    asked = cases(connections=[1000, 1500])
+    assert [(each.concurrency, each.role, each.burst) for each in asked] == [
+        (1000, Role.SERVER, True),
+        (1000, Role.CLIENT, True),
+        (1500, Role.SERVER, True),
+        (1500, Role.CLIENT, True),
+    ]
+
+
+def test_connections_beside_a_concurrency_are_the_size_of_a_value() -> None:
+    (one,) = cases(concurrencies=[10], connections=[30], roles=[Role.CLIENT])
+    assert (one.concurrency, one.connections, one.burst) == (10, 30, False)
+
+
+@pytest.mark.parametrize(("cores", "placed"), [(0, Cores.ANY), (1, Cores.SHARED), (2, Cores.SEPARATE)])
+def test_many_at_a_time_have_a_core_for_each_side_where_there_are_two(cores: int, placed: Cores) -> None:
+    (one,) = cases(cores=cores, concurrencies=[10], roles=[Role.SERVER])
+    assert one.cores is placed
+
+
+def test_one_at_a_time_nobody_is_pinned_where_the_system_cannot() -> None:
+    (one,) = cases(cores=0, concurrencies=[1])
+    assert one.cores is Cores.ANY
+
+
+@pytest.mark.parametrize("number", [0, -1, MAXIMUM_CONCURRENCY + 1, 10**30])
+def test_absurd_numbers_are_refused_with_the_range(number: int) -> None:
+    for ask in (lambda: cases(concurrencies=[number]), lambda: cases(connections=[number])):
+        with pytest.raises(UsageError, match=f"{number} connections at a time: give 1 to {MAXIMUM_CONCURRENCY}"):
+            ask()
+
+
+def test_the_greatest_concurrency_is_still_allowed() -> None:
+    assert cases(concurrencies=[MAXIMUM_CONCURRENCY])[0].concurrency == MAXIMUM_CONCURRENCY
+
+
+def test_fewer_connections_than_three_rounds_are_refused_with_what_to_type() -> None:
+    assert cases(concurrencies=[10], connections=[30])
+    with pytest.raises(UsageError, match="type -n 30 or more, or -n 29 without -c"):
+        cases(concurrencies=[10], connections=[29])
