@@ -1,5 +1,6 @@
 """Loops, backends and benchmarks of others: packages with entry points, and unpackaged files."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,16 +10,20 @@ from typing import Any
 
 import pytest
 
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "{name}"
-version = "1.5"
-[project.entry-points."loopmark.loops"]
-{name} = "{name}:new_event_loop"
-"""
+from loopmark.certs import ensure
+from loopmark.registry import registry
+from loopmark.testing import check_backend, require_kept
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def snippet(page: str, language: str) -> str:
+    """Return the first piece of code in this language on a page of the documentation, which is what users will copy."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return text.partition(f"```{language}\n")[2].partition("```\n")[0]
+
+
+PYPROJECT = snippet("add-a-backend.md", "toml")
 
 # Facts have the class of the running loop, so this one tells by its name which of our programs its process is.
 LOOP = """
@@ -45,16 +50,6 @@ backends = {"mine": Mine}
 """
 )
 
-BENCHMARK_FILE = """
-from dataclasses import replace
-from loopmark.benchmarks.tcp_pingpong import BENCHMARK
-from loopmark.service import AnswerOnce, Talk
-def service():
-    return AnswerOnce(b"Marco", b"Polo")
-talk = Talk(parts=(b"Mar", b"co"), reply=b"Polo", reply_size=None)
-benchmarks = {"marco": replace(BENCHMARK, name="marco", service=service, talk=talk)}
-"""
-
 
 class Installed:
     """A directory with packages in it, and loopmark run so that it sees them."""
@@ -67,7 +62,7 @@ class Installed:
         """Install a package of one module whose only entry point is a loop of the same name."""
         source = self.directory / f"{name}-source"
         source.mkdir()
-        (source / "pyproject.toml").write_text(PYPROJECT.format(name=name))
+        (source / "pyproject.toml").write_text(PYPROJECT.replace("zippy", name))
         (source / f"{name}.py").write_text(code)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         options = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(self.directory / "site")]
@@ -104,6 +99,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(tmp_path: Path, certificates: Path) -> Installed:
     return Installed(tmp_path, certificates)
+
+
+async def running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
 
 
 def loops(campaign: dict[str, Any], arm: str) -> tuple[str, str]:
@@ -164,9 +163,19 @@ def test_a_file_that_starts_a_thread_is_measured_in_fresh_processes(installed: I
     assert loops(campaign, "mine") == ("loopmark_plugin.loopmark.caller", "loopmark_plugin.loopmark.peer")
 
 
-def test_a_file_brings_a_benchmark(installed: Installed) -> None:
+def test_the_backend_of_the_documentation_keeps_the_contract(installed: Installed) -> None:
+    plugin = installed.directory / "mine.py"
+    plugin.write_text(snippet("add-a-backend.md", "python"))
+    backend = registry(plugin).contender("asyncio-debug").load()
+    assert backend.run(running_loop).get_debug()
+    # Those that see whether the variant still works as a client and as a server; the others are the original's.
+    clauses = ("run_makes_a_fresh_loop", "client_converses", "server_converses")
+    require_kept(check_backend(backend, ensure(installed.certificates), only=clauses))
+
+
+def test_the_benchmark_of_the_documentation_can_be_measured(installed: Installed) -> None:
     plugin = installed.directory / "marco.py"
-    plugin.write_text(BENCHMARK_FILE)
+    plugin.write_text(snippet("add-a-benchmark.md", "python"))
     campaign = installed.run("-b", "asyncio", "-w", "marco", "--plugin", plugin)
     (trace,) = {
         (each["bytes_to_server"], each["bytes_to_client"])
