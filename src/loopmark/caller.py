@@ -30,6 +30,9 @@ from loopmark.traffic import Target, churn, hold, release, visit
 # Clocks differ a little; a process on one core cannot use more CPU time than there was wall time.
 CLOCK_SHARE, CLOCK_SECONDS = 0.005, 50e-6
 
+WARM_UP = 20
+"""Untimed connections where no value serves as warm-up: in fast blocks, and before a pace is taken."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
@@ -55,33 +58,40 @@ class Caller:
             assert task.identity is not None
             client = tls.client_tls(task.case.tls, task.identity)
         server.wait_until_ready()
+        # Only now, so that the two sides of an arm can import at the same time, each on a core.
+        place(task.cpu)
         self.target = Target(address=server.address, talk=self.benchmark.talk, tls=client, options=task.options)
         self._server_clock = procfs.cpu_clock(server.pid)
         self._readings = _Readings(server)
 
-    def prove(self) -> dict[str, Any]:
-        """Make untimed connections, one and then C at once, and return the facts of both sides.
+    def prove(self, at_once: int) -> dict[str, Any]:
+        """Make untimed connections, one and then `at_once`, and return the facts of both sides.
 
         Raises FactsError when a fact contradicts the case.
         """
         facts = self.backend.run(lambda: visit(self.backend, self.target))
         self.loops.check(facts.loop)
-        theirs = self.backend.run(self._hold)
+        theirs = self.backend.run(lambda: self._hold(at_once))
         return _check_facts(facts, theirs, self.case.tls is not None, self.task.options.nodelay)
 
-    async def _hold(self) -> dict[str, Any]:
-        """Hold C connections open at once, and let the server say that it has as many."""
+    def warm_up(self, connections: int) -> None:
+        """Make untimed connections, where there is no warm-up value."""
+        concurrency = min(connections, self.case.concurrency)
+        traffic = self.backend.churn or churn
+        self.backend.run(lambda: traffic(self.backend, self.target, connections=connections, concurrency=concurrency))
+
+    async def _hold(self, count: int) -> dict[str, Any]:
+        """Hold connections open at once, and let the server say that it has as many."""
         before = self.server.ask("counts")
-        connections = await hold(self.backend, self.target, self.case.concurrency)
+        connections = await hold(self.backend, self.target, count)
         if self.server.counted:
-            self._await_open(before["handshakes"])
+            self._await_open(count, before["handshakes"])
         theirs = self.server.ask("facts")
         await release(self.backend, self.target, connections)
         return theirs
 
-    def _await_open(self, handshakes: int | None) -> None:
+    def _await_open(self, wanted: int, handshakes: int | None) -> None:
         """Wait until the server has seen what our side already has; its last handshakes may still be under way."""
-        wanted = self.case.concurrency
         for _ in range(10_000):
             counts = self.server.ask("counts")
             shaken = wanted if handshakes is None else counts["handshakes"] - handshakes
@@ -269,12 +279,13 @@ def _check_facts(ours: Facts, theirs: dict[str, Any], secure: bool, nodelay: boo
 
 def fulfil(order: Order, server: Handle) -> dict[str, Any]:
     """Do what an arm was told, in the client's process; the answer is plain data."""
-    place(order.client.cpu)
     caller = Caller(order.client, server)
     connected = time.perf_counter()
-    answer: dict[str, Any] = {"facts": caller.prove()}
+    answer: dict[str, Any] = {"facts": caller.prove(order.at_once)}
     if order.trace:
         answer |= caller.trace()
+    if not order.warmups:
+        caller.warm_up(WARM_UP)
     if order.values:
         answer |= caller.measure(loops=order.loops, warmups=order.warmups, values=order.values)
     else:

@@ -15,7 +15,7 @@ from loopmark.caller import Caller, Value
 from loopmark.case import Case, Cores, Metric, Role, stored_name
 from loopmark.errors import LoopmarkError
 from loopmark.limits import cores
-from loopmark.peer import Handle, place, spawned
+from loopmark.peer import Handle, spawned
 from loopmark.plan import MINIMUM_VALUE, PEERS, cases_of
 from loopmark.registry import Registry, registry
 from loopmark.task import Task
@@ -61,9 +61,8 @@ class _Cell:
         """Take one value; each of pyperf's loops stands for the fewest connections that a value may have."""
         if self._caller is None:
             handle: Handle = self._stack.enter_context(spawned(self._server))
-            place(self._client.cpu)
             self._caller = Caller(self._client, handle)
-            self._caller.prove()
+            self._caller.prove(self._client.case.concurrency)
         value: Value = self._caller.time(loops * self._client.case.minimum_loops)
         return {
             Metric.WALL: value.wall,

@@ -35,7 +35,6 @@ _TCPI_SACKED = struct.Struct("=28xI")
 def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
     """Play the server until the control channel ends; never returns."""
     try:
-        place(task.cpu)
         _serve(task, control, answers)
     except BaseException:  # noqa: BLE001  # the process ends here, and its last words are read by the client
         traceback.print_exc()
@@ -52,6 +51,8 @@ def _serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
         context = tls.server_context(task.case.tls, task.identity)
     backend = task.contender.load()
     loops = LoopWitness(backend)
+    # Only now, so that the two sides of an arm can import at the same time, each on a core.
+    place(task.cpu)
 
     async def main() -> None:
         address = Address(task.host, task.port)

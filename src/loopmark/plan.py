@@ -9,6 +9,9 @@ from loopmark.case import Benchmark, Case, Cores, Role
 from loopmark.errors import UsageError
 from loopmark.record import Arm
 
+FAST_HELD = 20
+"""Connections that are held open at once in the proof of fast blocks after the first."""
+
 PEERS = ("uvloop-protocol", "asyncio-protocol")
 """The fixed peers of contenders that play one side only, the fastest first."""
 
@@ -36,7 +39,7 @@ class Effort:
     field_every: int | None
 
 
-FAST = Effort(mode="fast", seconds=60.0, blocks=6, values=1, field_every=None)
+FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None)
 DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6)
 RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_every=6)
 
@@ -44,13 +47,16 @@ RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_ev
 def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     """Return how many warm-up values and values an arm has in a block.
 
-    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. In a
-    fast block the untimed proof, which has opened C connections at once, is warm-up enough for those.
+    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. Fast
+    blocks have no warm-up value but a few untimed connections.
     """
-    long = case.concurrency >= 100
-    if effort.values == 1:
-        return (0 if long else 1), 1
-    return 1, min(effort.values, 3) if long else effort.values
+    values = min(effort.values, 3) if case.concurrency >= 100 else effort.values
+    return int(values > 1), values
+
+
+def held_of(case: Case, effort: Effort, *, first: bool) -> int:
+    """Return how many connections an arm's proof holds open at once: all, but in fast blocks after its first few."""
+    return case.concurrency if first or effort.values > 1 else min(case.concurrency, FAST_HELD)
 
 
 def arms_of(contenders: Sequence[str], baseline: str, hidden: Sequence[str] = ()) -> tuple[Arm, ...]:

@@ -117,13 +117,14 @@ def affinity() -> frozenset[int] | None:
 
 
 def pin(cpus: frozenset[int]) -> bool:
-    """Keep this thread, and those it starts from now on, on some logical CPUs; False where that cannot be done.
+    """Keep this process, with all of its threads, on some logical CPUs; False where that cannot be done.
 
     Raises OSError when none of them may be used.
     """
     if not hasattr(os, "sched_setaffinity"):
         return False
-    os.sched_setaffinity(0, cpus)
+    for thread in (PROC / "self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cpus)
     return True
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from loopmark.case import Case
 from loopmark.errors import LoopmarkError
-from loopmark.plan import MINIMUM_VALUE, Effort, is_field_block, loops_of, order_of, values_of
+from loopmark.plan import MINIMUM_VALUE, Effort, held_of, is_field_block, loops_of, order_of, values_of
 from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome, Side, Trace
 from loopmark.task import Order, Task
 
@@ -104,7 +104,7 @@ class Conductor:
         loops = max(plan.case.concurrency, 20)
         try:
             self.executor.open_block()
-            return self._run(plan, arm, loops=loops, warmups=0, values=0, trace=False, field_block=False)
+            return self._run(plan, arm, loops=loops, warmups=0, values=0, trace=False, held=1, field_block=False)
         finally:
             self.executor.close_block()
 
@@ -189,7 +189,14 @@ class Conductor:
         warmups, values = values_of(plan.case, self.effort)
         trace = not arm.hidden and arm.label not in self.campaign.traces.get(name, {})
         answer = self._run(
-            plan, arm, loops=plan.loops, warmups=warmups, values=values, trace=trace, field_block=is_field
+            plan,
+            arm,
+            loops=plan.loops,
+            warmups=warmups,
+            values=values,
+            trace=trace,
+            held=held_of(plan.case, self.effort, first=trace),
+            field_block=is_field,
         )
         self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
         self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
@@ -209,7 +216,16 @@ class Conductor:
         return None
 
     def _run(
-        self, plan: CasePlan, arm: Arm, *, loops: int, warmups: int, values: int, trace: bool, field_block: bool
+        self,
+        plan: CasePlan,
+        arm: Arm,
+        *,
+        loops: int,
+        warmups: int,
+        values: int,
+        trace: bool,
+        held: int,
+        field_block: bool,
     ) -> dict[str, Any]:
         server, client, fresh = self.assign(plan.case, arm)
         if field_block:
@@ -223,6 +239,7 @@ class Conductor:
                 warmups=warmups,
                 values=values,
                 trace=trace,
+                at_once=held,
                 fresh=fresh or field_block,
                 pinned=not field_block,
                 deadline=_deadline(loops * (warmups + max(values, 1))),

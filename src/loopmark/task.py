@@ -41,9 +41,10 @@ class Task:
 class Order:
     """What one arm has to do: always prove its work, then measure, or with `values` 0 only find its pace.
 
-    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. With `trace`
-    one conversation goes through the recording relay first. With `fresh` the two are new interpreters, else forks of
-    the block's; with `pinned` their malloc is pinned, too.
+    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. Before that
+    the proof holds `at_once` connections open at the same time, and with `trace` one conversation goes through the
+    recording relay. With `fresh` the two are new interpreters, else forks of the block's; with `pinned` their malloc is
+    pinned, too.
     """
 
     arm: str
@@ -52,6 +53,7 @@ class Order:
     loops: int
     warmups: int
     values: int
+    at_once: int
     trace: bool = False
     fresh: bool = False
     pinned: bool = True
