@@ -1,0 +1,278 @@
+"""From what a user asks for to cases, arms and tasks, or to one clear error."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopmark import campaign as campaigns
+from loopmark import limits, plan
+from loopmark.campaign import Prepared, Request, prepare
+from loopmark.case import Case, Cores, Role
+from loopmark.errors import UnavailableError, UsageError
+from loopmark.probe import Finding, Survey
+from loopmark.record import Arm, Outcome
+from loopmark.registry import registry
+from loopmark.task import Task
+
+CAN = {"asyncio-sockets": ("tcp",), "uvloop-sockets": ("tcp",)}
+MISSING = "trio is not installed; type: pip install 'loopmark[trio]'"
+
+
+def finding(name: str, **changes: Any) -> Finding:
+    return replace(Finding(name=name, status="ok", features=CAN.get(name, ("tcp", "tls")), versions={}), **changes)
+
+
+def missing(name: str) -> Finding:
+    return Finding(name=name, status="missing", reason=MISSING)
+
+
+Ask = Callable[..., Prepared]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
+    """Prepare a campaign on two cores where everything is installed but for what is said."""
+    monkeypatch.setattr(campaigns, "FORK_IS_SAFE", True)
+
+    def ask(*findings: Finding, pair: tuple[int, int] | None = (0, 1), **wishes: Any) -> Prepared:
+        known = registry()
+        found = {name: finding(name) for name in known.contenders} | {each.name: each for each in findings}
+        monkeypatch.setattr(campaigns, "survey", lambda plugin: Survey(registry=known, findings=found))
+        monkeypatch.setattr(limits, "cores", lambda: pair)
+        return prepare(Request(certificates=tmp_path / "certs", **wishes))
+
+    return ask
+
+
+def labels(prepared: Prepared) -> list[str]:
+    return [arm.label for arm in prepared.campaign.cases[0].arms]
+
+
+# Who takes part
+
+
+def test_everybody_who_can_takes_part_and_the_baseline_comes_first(ask: Ask) -> None:
+    everybody = [name for name in registry().contenders if name not in CAN and name != "asyncio"]
+    assert labels(ask()) == ["asyncio", *everybody, "asyncio.twin"]
+
+
+def test_the_baseline_is_added_when_it_is_not_named(ask: Ask) -> None:
+    assert labels(ask(contenders=("trio", "uvloop"))) == ["asyncio", "trio", "uvloop", "asyncio.twin"]
+
+
+def test_another_baseline_has_its_own_twin(ask: Ask) -> None:
+    prepared = ask(contenders=("asyncio", "trio"), baseline="trio")
+    assert labels(prepared) == ["trio", "asyncio", "trio.twin"]
+    assert (prepared.campaign.baseline, prepared.campaign.twin) == ("trio", "trio.twin")
+
+
+def test_a_contender_that_is_named_twice_runs_once(ask: Ask) -> None:
+    assert labels(ask(contenders=("anyio", "anyio+asyncio"))) == ["asyncio", "anyio+asyncio", "asyncio.twin"]
+
+
+def test_anyio_is_an_alias_as_baseline_too(ask: Ask) -> None:
+    assert labels(ask(contenders=("trio",), baseline="anyio")) == ["anyio+asyncio", "trio", "anyio+asyncio.twin"]
+
+
+def test_hidden_arms_are_marked_and_run_beside_the_others(ask: Ask) -> None:
+    prepared = ask(contenders=("trio",), hidden=("blocking",))
+    assert prepared.campaign.cases[0].arms[-1] == Arm(label="blocking", contender="blocking", hidden=True)
+    assert labels(prepared) == ["asyncio", "trio", "asyncio.twin", "blocking"]
+
+
+def test_hidden_arms_are_not_shown_as_contenders_as_well(ask: Ask) -> None:
+    arms = ask(hidden=("blocking",)).campaign.cases[0].arms
+    assert [arm.hidden for arm in arms if arm.contender == "blocking"] == [True]
+
+
+@pytest.mark.parametrize("option", ["contenders", "hidden"])
+def test_a_wrong_name_is_a_wrong_usage_with_close_matches(ask: Ask, option: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown contender 'uvlop'.*did you mean uvloop"):
+        ask(**{option: ("uvlop",)})
+
+
+@pytest.mark.parametrize("option", ["baseline", "peer"])
+def test_a_wrong_baseline_or_peer_is_a_wrong_usage(ask: Ask, option: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown contender 'uvlop'.*did you mean uvloop"):
+        ask(**{option: "uvlop"})
+
+
+def test_a_wrong_benchmark_is_a_wrong_usage(ask: Ask) -> None:
+    with pytest.raises(UsageError, match="unknown benchmark 'tls'"):
+        ask(benchmarks=("tls",))
+
+
+# Who cannot
+
+
+def test_a_missing_library_is_a_skip_with_its_reason_when_nobody_was_named(ask: Ask) -> None:
+    prepared = ask(missing("trio"), finding("blocking", status="failed", reason="ValueError: no"))
+    assert not {"trio", "blocking"} & set(labels(prepared))
+    assert Outcome(arm="trio", case="*", status="skipped", reason=MISSING) in prepared.campaign.outcomes
+    assert Outcome(arm="blocking", case="*", status="skipped", reason="ValueError: no") in prepared.campaign.outcomes
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"contenders": ("trio",)}, {"baseline": "trio"}, {"hidden": ("trio",)}, {"peer": "trio"}]
+)
+def test_a_missing_library_of_somebody_who_was_named_is_an_error(ask: Ask, wishes: dict[str, Any]) -> None:
+    with pytest.raises(UnavailableError, match="trio cannot run here: trio is not installed; type: pip install"):
+        ask(missing("trio"), **wishes)
+
+
+def test_what_is_missing_is_no_skip_when_others_were_named(ask: Ask) -> None:
+    assert ask(missing("trio"), contenders=("uvloop",)).campaign.outcomes == []
+
+
+def test_who_cannot_do_tls_is_listed_as_unsupported(ask: Ask) -> None:
+    prepared = ask()
+    for name in CAN:
+        expected = Outcome(arm=name, case="tls_pingpong", status="unsupported", reason="has no tls")
+        assert expected in prepared.campaign.outcomes
+
+
+def test_who_cannot_do_tls_takes_part_in_plain_tcp(ask: Ask) -> None:
+    prepared = ask(benchmarks=("tls_pingpong", "tcp_pingpong"))
+    by_benchmark = {each.case.benchmark: [arm.label for arm in each.arms] for each in prepared.campaign.cases}
+    assert "asyncio-sockets" in by_benchmark["tcp_pingpong"]
+    assert "asyncio-sockets" not in by_benchmark["tls_pingpong"]
+
+
+@pytest.mark.parametrize("wishes", [{"contenders": ("asyncio-sockets",)}, {"baseline": "asyncio-sockets"}])
+def test_who_cannot_do_tls_is_an_error_when_named(ask: Ask, wishes: dict[str, Any]) -> None:
+    with pytest.raises(UnavailableError, match="asyncio-sockets cannot run tls_pingpong: it has no tls"):
+        ask(**wishes)
+
+
+# The peer
+
+
+def roles(prepared: Prepared) -> set[str | None]:
+    return {each.case.peer for each in prepared.campaign.cases if each.case.role is not Role.BOTH}
+
+
+def test_the_fastest_peer_that_can_run_is_taken(ask: Ask) -> None:
+    assert roles(ask()) == {"uvloop-protocol"}
+    assert roles(ask(missing("uvloop-protocol"))) == {"asyncio-protocol"}
+
+
+def test_a_peer_that_was_named_is_taken_by_its_full_name(ask: Ask) -> None:
+    assert roles(ask(peer="anyio")) == {"anyio+asyncio"}
+
+
+def test_without_any_peer_one_must_be_named(ask: Ask) -> None:
+    with pytest.raises(UnavailableError, match="--peer NAME"):
+        ask(missing("uvloop-protocol"), missing("asyncio-protocol"))
+
+
+def test_a_peer_that_cannot_run_the_benchmark_is_refused(ask: Ask) -> None:
+    with pytest.raises(UnavailableError, match="the peer asyncio-sockets cannot run tls_pingpong"):
+        ask(peer="asyncio-sockets")
+
+
+# Tasks
+
+
+def tasks(prepared: Prepared, case: Case, contender: str) -> tuple[Task, Task, bool]:
+    return prepared.assign(case, Arm(label=contender, contender=contender))
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        (Role.SERVER, ("trio", "uvloop-protocol")),
+        (Role.CLIENT, ("uvloop-protocol", "trio")),
+        (Role.BOTH, ("trio", "trio")),
+    ],
+)
+def test_the_contender_is_on_the_side_that_its_role_says(ask: Ask, role: Role, names: tuple[str, str]) -> None:
+    prepared = ask(roles=(role,), concurrencies=(10,))
+    server, client, _ = tasks(prepared, prepared.campaign.cases[0].case, "trio")
+    assert (server.contender.name, client.contender.name) == names
+
+
+@pytest.mark.parametrize(
+    ("pair", "concurrency", "cores", "server_and_client"),
+    [
+        ((2, 5), 10, Cores.SEPARATE, (5, 2)),
+        ((2, 5), 1, Cores.SHARED, (5, 5)),
+        ((3, 3), 10, Cores.SHARED, (3, 3)),
+        (None, 10, Cores.ANY, (None, None)),
+    ],
+)
+def test_each_side_is_put_on_its_core(
+    ask: Ask,
+    pair: tuple[int, int] | None,
+    concurrency: int,
+    cores: Cores,
+    server_and_client: tuple[int | None, int | None],
+) -> None:
+    prepared = ask(pair=pair, concurrencies=(concurrency,))
+    case = prepared.campaign.cases[0].case
+    server, client, _ = tasks(prepared, case, "trio")
+    assert case.cores is cores
+    assert (server.cpu, client.cpu) == server_and_client
+
+
+def test_a_system_that_cannot_pin_is_told_of(ask: Ask) -> None:
+    assert any("cannot pin" in note for note in ask(pair=None).campaign.notes)
+    assert not any("cannot pin" in note for note in ask().campaign.notes)
+
+
+def test_who_is_not_safe_to_fork_runs_in_fresh_processes_and_it_is_said(ask: Ask) -> None:
+    prepared = ask(finding("trio", fork_safe=False))
+    case = prepared.campaign.cases[-1].case
+    assert [tasks(prepared, case, name)[2] for name in ("trio", "asyncio")] == [True, False]
+    assert any(note.startswith("trio runs in fresh processes") for note in prepared.campaign.notes)
+
+
+def test_a_peer_that_is_not_safe_to_fork_makes_all_its_callers_fresh(ask: Ask) -> None:
+    prepared = ask(finding("uvloop-protocol", fork_safe=False))
+    assert tasks(prepared, prepared.campaign.cases[0].case, "asyncio")[2]
+
+
+def test_where_forking_is_not_safe_all_are_fresh(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaigns, "FORK_IS_SAFE", False)
+    prepared = ask()
+    assert tasks(prepared, prepared.campaign.cases[-1].case, "asyncio")[2]
+    assert any("Forking is not safe" in note for note in prepared.campaign.notes)
+
+
+def test_certificates_are_made_for_tls_only(ask: Ask, tmp_path: Path) -> None:
+    prepared = ask(benchmarks=("tcp_pingpong",))
+    assert tasks(prepared, prepared.campaign.cases[0].case, "trio")[0].identity is None
+    assert not (tmp_path / "certs").exists()
+    prepared = ask()
+    identity = tasks(prepared, prepared.campaign.cases[0].case, "trio")[0].identity
+    assert identity is not None
+    assert identity.chain.is_relative_to(tmp_path / "certs")
+
+
+# The campaign
+
+
+def test_what_was_asked_for_is_recorded(ask: Ask) -> None:
+    campaign = ask(seed=7, label="mine", effort=plan.FAST).campaign
+    assert (campaign.seed, campaign.label, campaign.mode) == (7, "mine", "fast")
+    assert campaign.started.endswith("Z")
+    assert campaign.machine["versions"].keys() >= {"loopmark", "pyperf"}
+
+
+def test_a_seed_is_drawn_when_none_is_given(ask: Ask) -> None:
+    assert len({ask().campaign.seed for _ in range(4)}) > 1
+
+
+def test_cases_carry_the_question_and_the_close_policy(ask: Ask) -> None:
+    prepared = ask(benchmarks=("tls_pingpong", "tcp_pingpong"), concurrencies=(1,))
+    assert [each.close for each in prepared.campaign.cases] == ["both-notify", "fin"]
+    assert all(each.question and each.loops == 0 for each in prepared.campaign.cases)
+
+
+def test_the_limits_of_the_greatest_concurrency_are_checked(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(limits, "check", asked.append)
+    ask(concurrencies=(10, 500, 1))
+    assert asked == [500]
