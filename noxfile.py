@@ -16,8 +16,8 @@ import nox
 
 ROOT = Path(__file__).parent
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-PATIENCE = 10.0
-"""Seconds that loopmark gets to end by itself after an interrupt; it needs less than one."""
+PATIENCE = 1.0
+"""Seconds after an interrupt until loopmark, which may not have seen it, is told to end."""
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "tests", "smoke"]
