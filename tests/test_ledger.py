@@ -143,28 +143,6 @@ def test_facts_are_read_from_the_newest_connection_and_only_on_demand(ledger: Le
     assert ledger.facts() == facts()
 
 
-class Watched(Ledger):
-    """Sees every change of a counter: a race itself would show too rarely to test for."""
-
-    unlocked: list[str]
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if "unlocked" in self.__dict__ and isinstance(value, int) and not self._lock.locked():
-            self.unlocked.append(name)
-        super().__setattr__(name, value)
-
-
-def test_counters_change_only_under_the_lock() -> None:
-    ledger = Watched(lambda: AnswerOnce(b"PING", b"PONG"))
-    ledger.unlocked = []
-    ledger.accept(facts).receive(b"PING")
-    ledger.accept(facts).lost(None)
-    ledger.reset_peak()
-    assert ledger.unlocked == []
-    ledger._open = 0
-    assert ledger.unlocked == ["_open"]
-
-
 @pytest.fixture
 def _hasty_threads() -> Iterator[None]:
     before = sys.getswitchinterval()

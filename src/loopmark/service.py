@@ -8,6 +8,7 @@ itself better than it is: sessions are handed out, and counted, by the core.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from loopmark.errors import Kind, ProtocolError, TrafficError
@@ -76,16 +77,23 @@ class AnswerOnce(Service):
 
     def __init__(self, request: bytes, reply: bytes) -> None:
         self._request = request
-        self._answer = Reply(reply, Then.CLOSE)
+        self._answer = _last(reply)
         self._received = b""
 
     def receive(self, data: bytes, /) -> Reply:
         """Answer once the whole request is there; a longer, other or cut one is the peer's fault."""
         if not data:
             raise TrafficError(Kind.EOF, f"the stream ended after {len(self._received)} bytes of the request")
-        received = self._received = self._received + data
+        received = self._received + data
         if received == self._request:
             return self._answer
         if not self._request.startswith(received):
             raise ProtocolError(f"expected the request {self._request[:40]!r}, got {received[:40]!r}")
+        self._received = received
         return KEEP_READING
+
+
+@cache
+def _last(data: bytes) -> Reply:
+    """Make the reply once, not for each connection."""
+    return Reply(data, Then.CLOSE)
