@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from loopmark.errors import TrafficError, translate
-from loopmark.ledger import Ledger
+from loopmark.ledger import Counts, Ledger
 from loopmark.service import AnswerOnce, Service
 from loopmark.spi import Address, Backend, ClientTLS, Connection, Options, Server, TLSProfile
 from loopmark.testing.peers import PATIENCE, Endpoint, ReferenceServer
@@ -124,10 +124,14 @@ class Ground:
         return job.result()
 
     def settle(self, ledger: Ledger, count: int) -> None:
-        """Wait until the server has `count` connections open by its own account."""
+        """Wait until `count` connections are open by the ledger's account."""
+        self.await_counts(ledger, lambda now: now.open == count, f"{count} connections open")
+
+    def await_counts(self, ledger: Ledger, reached: Callable[[Counts], bool], what: str) -> None:
+        """Wait until the ledger's counters are as they should be."""
         end = time.monotonic() + self.patience
-        while (now := ledger.counts()).open != count:
-            expect(time.monotonic() < end, f"the server has {now.open} connections open instead of {count}: {now}")
+        while not reached(now := ledger.counts()):
+            expect(time.monotonic() < end, f"{what} should be counted, but {now} are")
             time.sleep(0.001)
 
 

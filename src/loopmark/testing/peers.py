@@ -49,6 +49,7 @@ class Endpoint:
         self.partner_first = False
         """True if the partner ended its stream before we ended ours."""
         self._finished = False
+        self._tired = self._abandoned = False
 
     @property
     def tls(self) -> ssl.SSLSocket | None:
@@ -128,7 +129,7 @@ class Endpoint:
         """See the conversation to its end: read the rest, end our stream, wait until the partner has closed."""
         if self.sock.fileno() < 0:
             return
-        if self.end is End.NONE:
+        if self.end is End.NONE and not self._tired:
             self.read_to_end()
         self.finish()
         if self.end in (End.NONE, End.RESET):
@@ -137,14 +138,15 @@ class Endpoint:
         try:
             while socket.socket.recv(self.sock, 65536):
                 pass
-            self.closed = True
         except TimeoutError:
-            pass
+            return
         except OSError:
-            self.closed = True
+            pass
+        self.closed = not self._abandoned
 
     def hang_up(self) -> None:
-        """Wake up whoever is blocked on the socket."""
+        """Wake up whoever is blocked on the socket; what it sees then is not the partner's doing."""
+        self._abandoned = True
         with suppress(OSError):
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
@@ -167,7 +169,7 @@ class Endpoint:
             data = self._ended(End.RESET)
         except TimeoutError:
             # `end` stays as it is: the partner has not ended its stream.
-            data = b""
+            data, self._tired = b"", True
         self.received += data
         return data
 
@@ -215,15 +217,10 @@ class ReferenceServer:
         """Connections so far."""
         return len(self.connections)
 
-    @property
-    def address(self) -> Address:
-        """Where it listens."""
-        host, port = self._listener.getsockname()[:2]
-        return Address(host, port)
-
     def __enter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         self._listener = socket.create_server((self._host, 0), family=family, backlog=1024)
+        self.address = Address(*self._listener.getsockname()[:2])
         if self._context is not None:
             self._context.sni_callback = self._note_name
         self._acceptor = threading.Thread(target=self._accept_all, name="reference server", daemon=True)
@@ -279,6 +276,7 @@ class ReferenceServer:
             self._script(connection)
         except Exception as error:  # noqa: BLE001  # a script is a test's own code; what it raises is reported by the test
             self.faults.append(error)
+            connection.hang_up()
         try:
             with suppress(OSError, ValueError):
                 connection.complete()

@@ -5,8 +5,10 @@ Each is checked with blocking reference clients in a thread, and with the core's
 
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
+import gc
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -274,18 +276,15 @@ def _survives(at: Ground, visits: list[Callable[[Address], None]], *, faults: in
         tls = at.client_tls()
         for number, visit in enumerate(visits, 1):
             visit(address)
+            if faults is not None:
+                at.await_counts(ledger, lambda now: sum(now.faults.values()) == number, f"{number} faults")  # noqa: B023  # called at once
             reply = call(address, tls, PING, patience=at.patience)
             expect(reply == PONG, f"after bad peer number {number} the reply is {reply!r}")
-            expect_served(ledger, number)
         at.settle(ledger, 0)
         counts = ledger.counts()
         told = sum(counts.faults.values())
         expect(faults in (None, told), f"of {faults} bad peers {told} were told as faults: {counts}")
         expect(counts.served == len(visits), f"{len(visits)} good conversations are counted as {counts.served}")
-
-    def expect_served(ledger: Ledger, number: int) -> None:
-        served = ledger.counts().served
-        expect(served == number, f"after {number} good conversations {served} are counted")
 
     at.serve(work)
 
@@ -411,8 +410,11 @@ def server_applies_the_backlog(at: Ground) -> None:
 @clause(Where.ALL)
 def server_leaves_at_once(at: Ground) -> None:
     """Leaving the context waits for nobody: not for idle peers, and not for one that is in its handshake."""
-    with _clients() as clients:
+    # asyncio before 3.13 and uvloop give nobody a hold on a connection in its handshake, so that one is not closed.
+    with warnings.catch_warnings(), _clients() as clients:
+        warnings.simplefilter("ignore", ResourceWarning)
         at.serve(lambda address, ledger: _occupy(at, address, ledger, clients, in_handshake=1))
+        gc.collect()
         for client in clients[:_IDLE]:
             client.read_to_end()
             expect(client.end is not End.NONE, "a connection outlives the server")
@@ -423,7 +425,6 @@ def server_leaves_nothing_behind(at: Ground) -> None:
     """After leaving the context with idle connections no descriptor, thread or unclosed object is left."""
     at.backend.run(lambda: at.backend.sleep(0))
     with nothing_left(), _clients() as clients:
-        # Not with one in its handshake: asyncio before 3.13 and uvloop give nobody a hold on those.
         address = at.serve(lambda address, ledger: _occupy(at, address, ledger, clients, in_handshake=0))
         with suppress(OSError):
             dial(address, patience=at.patience).close()
