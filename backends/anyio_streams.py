@@ -45,13 +45,17 @@ class _AnyioStreams(Backend):
                         await stream.send(reply.data)
                     if reply.then is Then.CLOSE:
                         break
-                # Without a deadline a peer that never answers close_notify would be held for ever.
-                with anyio.fail_after(options.close_timeout):
+                if tls is None:
                     await stream.aclose()
-            except _LOST as error:
-                session.lost(error)
-            finally:
+                else:
+                    # Without a deadline a peer that never answers close_notify would be held for ever.
+                    with anyio.fail_after(options.close_timeout):
+                        await stream.aclose()
+            except BaseException as error:
                 await anyio.aclose_forcefully(stream)
+                if not isinstance(error, _LOST):
+                    raise
+                session.lost(error)
 
         listener = await anyio.create_tcp_listener(
             local_host=address.host, local_port=address.port, backlog=options.backlog

@@ -46,12 +46,13 @@ class AsyncioStreams(Backend):
                 await writer.wait_closed()
             except (OSError, ssl.SSLError) as error:
                 session.lost(error)
-            except asyncio.CancelledError:
-                # We are leaving, and so is this task. Older versions write a traceback for one that ends cancelled.
-                session.lost(None)
-            finally:
-                # After a clean close this does nothing. On cancellation it spares the wait for the peer's close_notify.
                 writer.transport.abort()
+            except asyncio.CancelledError:
+                # We are leaving, and do not wait for the peer's close_notify. Older versions write a traceback for a
+                # handler that ends cancelled.
+                session.lost(None)
+                writer.transport.abort()
+            finally:
                 handlers.discard(task)
 
         server = await asyncio.start_server(

@@ -33,11 +33,11 @@ class TrioStreams(Backend):
         async def handle(stream: Stream) -> None:
             session = accept(lambda: _facts(stream))
             try:
-                if isinstance(stream, trio.SSLStream):
-                    # Without a deadline a silent client would be held for ever.
-                    with trio.fail_after(options.handshake_timeout):
-                        await stream.do_handshake()
                 async with stream:
+                    if isinstance(stream, trio.SSLStream):
+                        # Without a deadline a silent client would be held for ever.
+                        with trio.fail_after(options.handshake_timeout):
+                            await stream.do_handshake()
                     while True:
                         reply = session.receive(await stream.receive_some())  # type: ignore[arg-type]  # bytes, in fact
                         if reply.data:
@@ -46,8 +46,6 @@ class TrioStreams(Backend):
                             break
             except (trio.BrokenResourceError, trio.TooSlowError) as error:
                 session.lost(error)
-            finally:
-                await trio.aclose_forcefully(stream)
 
         listeners = await trio.open_tcp_listeners(address.port, host=address.host, backlog=options.backlog)
         async with trio.open_nursery() as nursery:
