@@ -4,7 +4,8 @@ It needs the standard library and loopmark's core, no test framework.
 """
 
 from loopmark.testing.contract import CLAUSES, ContractError, Finding, Status, check_backend, require_kept
-from loopmark.testing.peers import End, Endpoint, ReferenceServer, call, dial
+from loopmark.testing.endpoint import End, Endpoint
+from loopmark.testing.peers import ReferenceServer, call, dial
 
 __all__ = [
     "CLAUSES",

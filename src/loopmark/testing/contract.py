@@ -1,6 +1,6 @@
 """The contract for backends, to be run: every clause in every setting that applies, under a deadline.
 
-A clause is a function in `loopmark.testing.run`, `.client` or `.server`; its name and its docstring say what it asks.
+A clause is a function in one of the modules beside this one; its name and its docstring say what it asks.
 The checker needs no test framework, so that anybody can point it at a backend: `loopmark check NAME`.
 """
 
@@ -13,12 +13,19 @@ from enum import StrEnum
 
 from loopmark.errors import LoopmarkError, UsageError
 from loopmark.spi import Backend, Feature, TLSProfile
-from loopmark.testing import client, run, server
+from loopmark.testing import closes, connects, exchanges, run, serves, survives
+from loopmark.testing.endpoint import PATIENCE
 from loopmark.testing.ground import BrokenContract, Clause, Ground, NotApplicable, Where
-from loopmark.testing.peers import PATIENCE
 from loopmark.tls import VERSIONS, Identity
 
-CLAUSES: tuple[Clause, ...] = (*run.CLAUSES, *client.CLAUSES, *server.CLAUSES)
+CLAUSES: tuple[Clause, ...] = (
+    *run.CLAUSES,
+    *connects.CLAUSES,
+    *exchanges.CLAUSES,
+    *serves.CLAUSES,
+    *survives.CLAUSES,
+    *closes.CLAUSES,
+)
 """All of the contract, in the order in which it is checked."""
 
 DEADLINE = 10.0

@@ -13,12 +13,16 @@ from loopmark.errors import TrafficError, translate
 from loopmark.ledger import Counts, Ledger
 from loopmark.service import AnswerOnce, Service
 from loopmark.spi import Address, Backend, ClientTLS, Connection, Options, Server, TLSProfile
-from loopmark.testing.peers import PATIENCE, Endpoint, ReferenceServer
+from loopmark.testing.endpoint import PATIENCE, Endpoint
+from loopmark.testing.peers import ReferenceServer
 from loopmark.tls import Identity, client_tls, server_context
 
 T = TypeVar("T")
 
 PING, PONG = b"PING", b"PONG"
+
+JOBS = 8
+"""How many connections a client makes where it makes several."""
 
 _OPTIONS = Options(handshake_timeout=20.0, idle_timeout=20.0, close_timeout=20.0)
 """Longer than any clause may take, so that waiting for one is a failure, and not for ever."""
@@ -68,7 +72,7 @@ class Ground:
 
     @contextmanager
     def reference_server(
-        self, script: Callable[[Endpoint], None], context: ssl.SSLContext | None = None
+        self, script: Callable[[Endpoint], object], context: ssl.SSLContext | None = None
     ) -> Iterator[ReferenceServer]:
         """Run a reference server in this setting; what a script raised breaks the clause."""
         context = context or self.server_context()
@@ -202,6 +206,25 @@ def failure(backend: Backend, main: Callable[[], object], instead: str) -> Traff
     except Exception as error:  # noqa: BLE001  # a backend lets any exception of its library fly
         return translate(error)
     raise BrokenContract(instead)
+
+
+def pong(peer: Endpoint) -> None:
+    """Answer PING with PONG, then close_notify and FIN: what most clauses' server does."""
+    request = peer.read(len(PING))
+    expect(request == PING, f"the server got {request!r} instead of {PING!r}")
+    peer.send(PONG)
+    peer.finish()
+
+
+@contextmanager
+def calling() -> Iterator[list[Endpoint]]:
+    """Collect reference clients that are closed in the end, whatever happens."""
+    clients: list[Endpoint] = []
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
 
 
 def _said(error: BaseException) -> str:

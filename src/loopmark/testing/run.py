@@ -1,16 +1,30 @@
-"""The contract's clauses about `Backend.run`, `sleep` and `features`."""
+"""The contract's clauses about `Backend.run`, `sleep`, `gather` and `features`."""
 
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
 import copy
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from loopmark.ledger import Ledger
 from loopmark.spi import Address, Feature, TLSProfile
-from loopmark.testing.client import pong
-from loopmark.testing.ground import PING, PONG, Clause, Ground, NotApplicable, Where, clause, expect
+from loopmark.testing.endpoint import Endpoint
+from loopmark.testing.ground import (
+    JOBS,
+    PING,
+    PONG,
+    BrokenContract,
+    Clause,
+    Ground,
+    NotApplicable,
+    Where,
+    clause,
+    expect,
+    pong,
+)
 from loopmark.testing.peers import ReferenceServer, call
 
 
@@ -91,6 +105,89 @@ def sleep_lets_others_run(at: Ground) -> None:
     expect(steps == ["worked", "waited"], f"nothing ran beside a job that slept for {at.patience:g} s")
 
 
+@clause(Where.ALL)
+def gather_runs_all_at_once(at: Ground) -> None:
+    """`gather` runs all its jobs at once: a server that answers nobody before everybody has asked is satisfied."""
+    everybody = threading.Barrier(JOBS)
+
+    def withhold(peer: Endpoint) -> None:
+        peer.read(len(PING))
+        try:
+            everybody.wait(at.patience / 2)
+        except threading.BrokenBarrierError:
+            raise BrokenContract(f"{server.peak} connections were open instead of {JOBS}") from None
+        peer.send(PONG)
+        peer.finish()
+
+    replies: list[bytes] = []
+
+    async def main() -> None:
+        tls = at.client_tls()
+
+        async def job() -> None:
+            replies.append(await at.visit(server.address, tls=tls))
+
+        await at.backend.gather(*[job] * JOBS)
+
+    with at.reference_server(withhold) as server:
+        at.backend.run(main)
+    expect(replies == [PONG] * JOBS, f"{JOBS} jobs returned {replies}")
+    expect(server.peak == JOBS, f"{server.peak} connections were open at once instead of {JOBS}")
+
+
+@clause(Where.ALL)
+def gather_raises_the_first_failure(at: Ground) -> None:
+    """The first job that fails ends the others, wherever they wait, and `gather` raises what it raised."""
+    asked = threading.Semaphore(0)
+    ended: list[int] = []
+
+    def never_answer(peer: Endpoint) -> None:
+        peer.read(len(PING))
+        asked.release()
+        peer.read_to_end()
+
+    async def main() -> tuple[Exception | None, int]:
+        tls = at.client_tls()
+
+        async def wait() -> None:
+            try:
+                await at.visit(server.address, tls=tls)
+            finally:
+                ended.append(1)
+
+        async def fail() -> None:
+            for _ in range(JOBS):
+                while not asked.acquire(blocking=False):
+                    await at.backend.sleep(0.001)
+            raise _Planned
+
+        try:
+            await at.backend.gather(*[wait] * JOBS, fail)
+        except Exception as error:  # noqa: BLE001  # libraries wrap it, each in its own way
+            return error, len(ended)
+        return None, len(ended)
+
+    with at.reference_server(never_answer) as server:
+        error, count = at.backend.run(main)
+    expect(error is not None, "gather swallowed a job's failure")
+    raised = next(_members(error))
+    expect(isinstance(raised, _Planned), f"gather raised {type(raised).__name__}, which was not the first failure")
+    expect(count == JOBS, f"{JOBS - count} of {JOBS} other jobs outlived the failure")
+
+
+class _Planned(Exception):  # noqa: N818  # it is no accident
+    """The failure that a job is made to have."""
+
+
+def _members(error: BaseException | None) -> Iterator[BaseException | None]:
+    """Yield what a library wrapped into groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _members(member)
+    else:
+        yield error
+
+
 @clause(Where.UNASKED)
 def features_are_honest(at: Ground) -> None:
     """What the backend declares works, and what it does not declare is refused with an exception."""
@@ -133,5 +230,7 @@ CLAUSES: tuple[Clause, ...] = (
     run_lets_exceptions_through,
     run_makes_a_fresh_loop,
     sleep_lets_others_run,
+    gather_runs_all_at_once,
+    gather_raises_the_first_failure,
     features_are_honest,
 )
