@@ -1,7 +1,5 @@
 """The contract's clauses about ends: of connections, on the wire, and of everything that a backend holds."""
 
-# a clause's docstring is a promise, not an order
-
 import gc
 import threading
 import warnings
