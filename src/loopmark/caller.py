@@ -6,13 +6,12 @@ which the server is at rest, so that no work of one value is charged to another.
 """
 
 import dataclasses
-import gc
 import json
 import os
 import ssl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,8 @@ import pyperf
 from loopmark import procfs, tls, wire
 from loopmark.case import Benchmark
 from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
-from loopmark.peer import Handle, LoopWitness, die_with_parent, place, settle, spawned
+from loopmark.peer import Handle, LoopWitness, die_with_parent, place, spawned
+from loopmark.readings import Readings
 from loopmark.relay import RecordingRelay
 from loopmark.spi import Backend, Facts
 from loopmark.task import Order, Task, order_from
@@ -62,7 +62,7 @@ class Caller:
         place(task.cpu)
         self.target = Target(address=server.address, talk=self.benchmark.talk, tls=client, options=task.options)
         self._server_clock = procfs.cpu_clock(server.pid)
-        self._readings = _Readings(server)
+        self._readings = Readings(server)
 
     def prove(self, at_once: int) -> dict[str, Any]:
         """Make untimed connections, one and then `at_once`, and return the facts of both sides.
@@ -204,50 +204,6 @@ def pyperf_worker(
     runner.parse_args(options)
     benchmark = runner.bench_time_func(name, take)
     return benchmark.get_runs()[0]
-
-
-class _Readings:
-    """What the two processes used besides CPU time, between `settle` and `result`."""
-
-    def __init__(self, server: Handle) -> None:
-        self._server = server
-        self._pids = {"client": os.getpid(), "server": server.pid}
-        self._ready = {side: procfs.private_kib(pid) for side, pid in self._pids.items()}
-
-    def settle(self) -> None:
-        settle()
-        self._collections = {"client": _collections(), "server": self._server.ask("settle")["collections"]}
-        self._before = {side: _usage(pid) for side, pid in self._pids.items()}
-
-    def result(self, connections: int) -> dict[str, Any]:
-        counts = self._server.ask("counts")
-        after = {side: _usage(pid) for side, pid in self._pids.items()}
-        collections = {"client": _collections(), "server": counts["collections"]}
-        sides = {}
-        for side, pid in self._pids.items():
-            faults, voluntary, involuntary, delay = (
-                None if old is None or new is None else (new - old) / connections
-                for old, new in zip(self._before[side], after[side], strict=True)
-            )
-            private, ready = procfs.private_kib(pid), self._ready[side]
-            sides[side] = {
-                "minor_faults": faults,
-                "voluntary_switches": voluntary,
-                "involuntary_switches": involuntary,
-                "run_delay": delay,
-                "collections": collections[side] - self._collections[side],
-                "private_kib": None if private is None or ready is None else private - ready,
-            }
-        return {**sides, "peak": counts["peak"]}
-
-
-def _usage(pid: int) -> Sequence[float | None]:
-    voluntary, involuntary = procfs.context_switches(pid) or (None, None)
-    return procfs.minor_faults(pid), voluntary, involuntary, procfs.run_delay(pid)
-
-
-def _collections() -> int:
-    return sum(generation["collections"] for generation in gc.get_stats())
 
 
 def _check_facts(ours: Facts, theirs: dict[str, Any], secure: bool, nodelay: bool) -> dict[str, Any]:
