@@ -97,6 +97,13 @@ def test_a_fast_block_has_one_value() -> None:
     assert [plan.values_of(case(concurrency), FAST)[1] for concurrency in (1, 10, 100, 1000)] == [1] * 4
 
 
+def test_a_proof_holds_all_connections_but_in_fast_blocks_after_the_first() -> None:
+    assert plan.held_of(case(1000), DEFAULT, first=False) == 1000
+    assert plan.held_of(case(1000), FAST, first=True) == 1000
+    assert plan.held_of(case(1000), FAST, first=False) == plan.FAST_HELD
+    assert plan.held_of(case(5), FAST, first=False) == 5
+
+
 @given(concurrency=concurrencies, effort=efforts)
 def test_every_arm_has_at_least_one_value_and_never_more_than_asked_for(concurrency: int, effort: Effort) -> None:
     warmups, values = plan.values_of(case(concurrency), effort)

@@ -544,6 +544,13 @@ def test_hidden_arms_run_in_the_same_blocks() -> None:
     assert labels(campaign.blocks) == [[*EVERYBODY, "yardstick"]] * 6
 
 
+def test_the_proof_of_a_fast_block_holds_all_connections_in_the_first_only() -> None:
+    acted = stage(cases=(SERVER,), effort=replace(FAST, seconds=1e6))
+    acted.play()
+    held = [order.at_once for order in acted.executor.orders if order.values]
+    assert held == [100] * 4 + [plan.FAST_HELD] * 20
+
+
 # Limits of time
 
 

@@ -91,7 +91,12 @@ def _run_fresh(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dict
     )
     assert process.stdout is not None
     try:
-        return _await_report(process.stdout.fileno(), order.deadline)
+        answer = _await_report(process.stdout.fileno(), order.deadline)
+        if "error" in answer:
+            # Its last words may come after its report's end.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0)
+        return answer
     finally:
         process.kill()
         process.wait()

@@ -1,0 +1,404 @@
+"""The client's process: what it proves, and that every count and clock that does not fit fails the arm."""
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from loopmark import caller as callers
+from loopmark import procfs
+from loopmark.caller import Caller, fulfil, report
+from loopmark.case import Case, Cores, Role
+from loopmark.errors import FactsError, TrafficError, VoidError
+from loopmark.peer import Handle, spawned
+from loopmark.registry import Contender, registry
+from loopmark.spi import Address, Facts, Options, TLSProfile
+from loopmark.task import Order, Task, to_json
+from loopmark.tls import Identity
+from loopmark.traffic import churn
+
+TLS = Case(benchmark="tls_pingpong", concurrency=2, role=Role.BOTH, peer=None, cores=Cores.ANY, tls=TLSProfile())
+PLAIN = replace(TLS, benchmark="tcp_pingpong", tls=None)
+
+PLUGIN = """
+import asyncio
+from loopmark.backends.asyncio_streams import AsyncioStreams
+
+class IgnoresItsLoop(AsyncioStreams):
+    def run(self, main):
+        return asyncio.run(main())
+
+class MakesAnother(AsyncioStreams):
+    def run(self, main):
+        self.loop_factory().close()
+        return asyncio.run(main())
+
+class Loop(asyncio.SelectorEventLoop):
+    pass
+
+loops = {"zippy": Loop}
+backends = {"LOOP-ignored": IgnoresItsLoop, "LOOP-other": MakesAnother}
+"""
+
+
+@pytest.fixture
+def zippy(tmp_path: Path) -> Callable[[str], Contender]:
+    """Contenders on a third party's loop, which they do not really use."""
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN)
+    return registry(path).contender
+
+
+def task_of(case: Case, contender: str | Contender = "blocking", identity: Identity | None = None) -> Task:
+    known = registry()
+    return Task(
+        contender=known.contender(contender) if isinstance(contender, str) else contender,
+        benchmark=known.benchmarks[case.benchmark],
+        case=case,
+        identity=identity,
+    )
+
+
+@contextmanager
+def calling(task: Task, server: Task | None = None) -> Iterator[Caller]:
+    with spawned(server or task) as handle:
+        yield Caller(task, handle)
+
+
+def order_of(task: Task, **changes: Any) -> Order:
+    order = Order(arm="arm", server=task, client=task, loops=6, warmups=1, values=2, at_once=task.case.concurrency)
+    return replace(order, **changes)
+
+
+# The proof
+
+
+@pytest.mark.parametrize("contender", ["blocking", "asyncio", "asyncio-protocol"])
+def test_the_proof_brings_the_facts_of_both_sides(contender: str, identity: Identity) -> None:
+    with calling(task_of(TLS, contender, identity)) as caller:
+        facts = caller.prove(2)
+    assert facts["equal"] | {"cipher": None, "backlog": None, "openssl": None} == {
+        "nodelay": True,
+        "tls_version": "TLSv1.3",
+        "cipher": None,
+        "session_reused": False,
+        "verified": True,
+        "backlog": None,
+        "openssl": None,
+    }
+    assert facts["client"].keys() == facts["server"].keys() == {"loop", "transport"}
+    assert facts["client"]["loop"] == facts["server"]["loop"]
+
+
+def test_on_plain_connections_there_are_no_facts_of_tls() -> None:
+    with calling(task_of(PLAIN)) as caller:
+        equal = caller.prove(2)["equal"]
+    assert (equal["tls_version"], equal["cipher"], equal["verified"]) == (None, None, None)
+
+
+def test_a_server_of_another_tls_version_fails_the_proof(identity: Identity) -> None:
+    old = replace(TLS, tls=TLSProfile(version="1.2"))
+    task = task_of(TLS, "blocking", identity)
+    with calling(task, replace(task, case=old)) as caller, pytest.raises(TrafficError, match="tls: "):
+        caller.prove(2)
+
+
+def test_a_server_of_another_authority_fails_the_proof(identity: Identity, stranger: Identity) -> None:
+    task = task_of(TLS, "blocking", identity)
+    with calling(task, replace(task, identity=stranger)) as caller, pytest.raises(TrafficError, match="certificate: "):
+        caller.prove(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("zippy-ignored", "without having asked the given factory"), ("zippy-other", "but the factory made")],
+)
+def test_another_loop_than_the_given_one_fails_the_proof(
+    name: str, complaint: str, zippy: Callable[[str], Contender]
+) -> None:
+    with calling(task_of(PLAIN, zippy(name)), task_of(PLAIN)) as caller, pytest.raises(FactsError, match=complaint):
+        caller.prove(2)
+
+
+def test_another_loop_in_the_server_fails_the_proof(zippy: Callable[[str], Contender]) -> None:
+    # The server ends over it, and so leaves its client's connections open: that is one more process's end.
+    answer = in_process(replace(order_of(task_of(PLAIN)), server=task_of(PLAIN, zippy("zippy-ignored"))))
+    assert answer == {"error": "the server's process ended", "facts": True}
+
+
+OURS = Facts(
+    loop="loop",
+    transport="transport",
+    nodelay=True,
+    tls_version="TLSv1.3",
+    cipher="AES",
+    session_reused=False,
+    verified=True,
+)
+THEIRS = {
+    "nodelay": True,
+    "tls_version": "TLSv1.3",
+    "cipher": "AES",
+    "backlog": 4096,
+    "openssl": ssl.OPENSSL_VERSION,
+}
+
+
+def test_facts_that_agree_are_put_together() -> None:
+    facts = callers._check_facts(OURS, THEIRS | {"loop": "theirs"}, True, True)
+    assert (facts["equal"]["backlog"], facts["server"]["loop"], facts["client"]["loop"]) == (4096, "theirs", "loop")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "complaint"),
+    [
+        ({}, {"tls_version": "TLSv1.2"}, "tls_version is TLSv1.3, the server's TLSv1.2"),
+        ({}, {"cipher": "NULL"}, "cipher is AES, the server's NULL"),
+        ({}, {"nodelay": False}, "nodelay is True, the server's False"),
+        ({}, {"openssl": "OpenSSL 0.9"}, "the server's OpenSSL 0.9"),
+        ({"nodelay": False}, {"nodelay": False}, "TCP_NODELAY is False"),
+        ({"verified": False}, {}, "has not verified"),
+        ({"verified": None}, {}, "has not verified"),
+        ({"session_reused": True}, {}, "resumed an older session"),
+    ],
+)
+def test_a_fact_that_does_not_fit_is_told(ours: dict[str, Any], theirs: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(FactsError, match=complaint):
+        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, True, True)
+
+
+def test_a_trace_shows_one_conversation_and_is_judged(identity: Identity) -> None:
+    with calling(task_of(TLS, "blocking", identity)) as caller:
+        traced = caller.trace()
+    assert traced["judgement"] is None
+    assert traced["trace"]["group"] == "X25519"
+
+
+# What a value must fulfil
+
+
+class Doctored:
+    """A server whose answers to `counts` are changed from the `first`-th on."""
+
+    def __init__(self, real: Handle, change: dict[str, int], first: int) -> None:
+        self._real = real
+        self._change = change
+        self._left = first
+        self.counted = real.counted
+
+    def ask(self, question: str) -> dict[str, Any]:
+        answer = self._real.ask(question)
+        self._left -= 1
+        if self._left >= 0:
+            return answer
+        return answer | {name: answer[name] + more for name, more in self._change.items()}
+
+
+@pytest.fixture
+def caller(identity: Identity) -> Iterator[Caller]:
+    with calling(task_of(TLS, "blocking", identity)) as caller:
+        yield caller
+
+
+def test_a_value_has_the_times_of_all_its_connections(caller: Caller) -> None:
+    value = caller.time(6)
+    assert value.wall > 0
+    assert value.client_cpu > 0
+    assert value.server_cpu > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"accepted": 1}, "connections that the server accepted: 7 instead of 6"),
+        ({"accepted": -1}, "connections that the server accepted: 5 instead of 6"),
+        ({"served": -1}, "conversations that the server finished: 5 instead of 6"),
+        ({"handshakes": -6}, "handshakes that the server completed: 0 instead of 6"),
+        ({"peak": 2}, "connections were open at once, not 2"),
+    ],
+)
+def test_a_count_of_the_server_that_does_not_fit_fails_the_value(
+    caller: Caller, change: dict[str, int], complaint: str
+) -> None:
+    # The first question comes before the value.
+    caller.server = cast("Handle", Doctored(caller.server, change, first=1))
+    with pytest.raises(FactsError, match=complaint):
+        caller.time(6)
+
+
+def test_missing_replies_fail_the_value(caller: Caller) -> None:
+    async def lazy(*given: Any, connections: int, concurrency: int) -> int:
+        return await churn(*given, connections=connections, concurrency=concurrency) - 1
+
+    caller.backend.churn = lazy
+    with pytest.raises(FactsError, match="replies that the client received: 5 instead of 6"):
+        caller.time(6)
+
+
+def test_connections_that_were_never_made_fail_the_value(caller: Caller) -> None:
+    async def liar(*given: Any, connections: int, concurrency: int) -> int:
+        return connections
+
+    caller.backend.churn = liar
+    with pytest.raises(FactsError, match="0 instead of 6"):
+        caller.time(6)
+
+
+def test_an_overflow_of_the_accept_queue_voids_the_value(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    overflows = count(3)
+    monkeypatch.setattr(procfs, "listen_overflows", lambda: next(overflows))
+    with pytest.raises(VoidError, match="the accept queue overflowed"):
+        caller.time(6)
+
+
+def test_an_unknown_number_of_overflows_voids_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "listen_overflows", lambda: None)
+    assert caller.time(6).wall > 0
+
+
+def clock_of(*readings: float) -> Callable[[], float]:
+    """A clock that shows each reading once, and the last one from then on."""
+    left = list(readings)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+def test_more_cpu_time_of_the_server_than_wall_time_fails_the_value(caller: Caller) -> None:
+    caller.task = replace(caller.task, cpu=0)
+    caller._server_clock = clock_of(1.0, 1.0, 1e6)
+    with pytest.raises(FactsError, match="on one core the server used"):
+        caller.time(6)
+
+
+def test_more_cpu_time_of_the_client_than_wall_time_fails_the_value(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller.task = replace(caller.task, cpu=0)
+    caller._server_clock = clock_of(1.0)
+    seconds = count(0, 1000)
+    monkeypatch.setattr(time, "process_time", lambda: next(seconds))
+    with pytest.raises(FactsError, match=r"on one core the client used 1000\.0"):
+        caller.time(6)
+
+
+def test_processes_that_are_not_pinned_may_use_more_cpu_time_than_wall_time(caller: Caller) -> None:
+    caller._server_clock = clock_of(1.0, 1.0, 1e6)
+    assert caller.time(6).server_cpu == 1e6 - 1.0
+
+
+def test_the_servers_time_ends_when_it_rests_not_when_the_client_is_done(caller: Caller) -> None:
+    caller._server_clock = clock_of(1.0, 1.0, 2.0, 3.0, 4.0, 4.0, 9.0)
+    assert caller.time(6).server_cpu == 3.0
+
+
+def test_a_server_that_never_rests_is_told(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    steps = count()
+    caller._server_clock = lambda: float(next(steps))
+    with pytest.raises(FactsError, match="never comes to rest"):
+        caller.time(6)
+
+
+# A whole arm
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_an_arm_reports_what_a_campaign_stores(identity: Identity, concurrency: int) -> None:
+    order = order_of(task_of(replace(TLS, concurrency=concurrency), "blocking", identity), trace=True)
+    answer = in_process(order)
+    assert (answer["loops"], len(answer["wall"]), len(answer["warmups"])) == (6, 2, 1)
+    assert len(answer["client_cpu"]) == len(answer["server_cpu"]) == 2
+    assert answer["timed_seconds"] == pytest.approx(6 * (sum(answer["wall"]) + sum(answer["warmups"])))
+    assert 1 <= answer["peak"] <= concurrency
+    assert answer["judgement"] is None
+    for side in ("client", "server"):
+        assert answer[side].keys() == {
+            "minor_faults",
+            "voluntary_switches",
+            "involuntary_switches",
+            "run_delay",
+            "collections",
+            "private_kib",
+        }
+    assert answer["metadata"]["loops"] == 6
+
+
+def test_an_order_without_values_finds_the_pace(identity: Identity) -> None:
+    with spawned(task_of(TLS, "blocking", identity)) as handle:
+        answer = fulfil(order_of(task_of(TLS, "blocking", identity), values=0, warmups=0), handle)
+    assert answer["pace"] > 0
+    assert "wall" not in answer
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (FactsError("no"), {"error": "no", "facts": True}),
+        (VoidError("no"), {"error": "no"}),
+        (ConnectionResetError("gone"), {"error": "reset: ConnectionResetError: gone"}),
+        (ZeroDivisionError("oh"), {"error": "other: ZeroDivisionError: oh"}),
+    ],
+)
+def test_a_failure_becomes_the_report(
+    error: Exception, answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(order: Order, server: Handle) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(callers, "fulfil", fail)
+    assert report(order_of(task_of(PLAIN)), cast("Handle", None)) == answer
+
+
+def in_process(order: Order) -> dict[str, Any]:
+    """Fulfil an order in a process of its own: pyperf allows one runner in each."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loopmark.caller", to_json(order), str(os.getpid())],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+# What is used of pyperf without being documented there
+
+
+def test_pyperfs_worker_takes_exactly_the_loops_and_values_that_it_is_told() -> None:
+    code = """
+        import json
+        from loopmark.caller import pyperf_worker
+        asked = []
+        def take(loops):
+            asked.append(loops)
+            return loops * len(asked) / 1000
+        run = pyperf_worker("name[c=1]", take, 42, 2, 3, None)
+        print(json.dumps([asked, run.values, run.warmups, run.get_loops(), run.get_metadata()]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100, check=True
+    )
+    asked, values, warmups, loops, metadata = json.loads(done.stdout)
+    assert asked == [42] * 5
+    assert values == pytest.approx([0.003, 0.004, 0.005])
+    assert warmups == [[42, pytest.approx(0.001)], [42, pytest.approx(0.002)]]
+    assert loops == 42
+    assert metadata.keys() >= {"name", "loops", "python_version", "date", "duration"}
+    assert metadata["name"] == "name[c=1]"
+    assert done.stderr == ""
+
+
+def test_the_address_is_the_one_that_the_server_tells(caller: Caller) -> None:
+    assert caller.target.address == caller.server.address != Address("", 0)
+    assert caller.target.options == Options()
