@@ -1,6 +1,6 @@
 """What a campaign knows: plain data, the same in memory and (through `loopmark.store`) on disk."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from loopmark.case import Case, ClosePolicy, Metric
@@ -69,6 +69,14 @@ class Block:
     order: tuple[str, ...]
     measurements: dict[str, Measurement]
     seconds: float
+
+    def without(self, arm: str) -> "Block":
+        """Return the block as if an arm had never been in it."""
+        return replace(
+            self,
+            order=tuple(each for each in self.order if each != arm),
+            measurements={each: value for each, value in self.measurements.items() if each != arm},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

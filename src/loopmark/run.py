@@ -285,18 +285,10 @@ class Conductor:
         self.campaign.outcomes.append(Outcome(arm=arm.label, case=name, status=status, reason=reason))
         plan.arms = tuple(each for each in plan.arms if each != arm)
         self.campaign.blocks = [
-            _without(block, arm.label) if block.case == name else block for block in self.campaign.blocks
+            block.without(arm.label) if block.case == name else block for block in self.campaign.blocks
         ]
         if arm.label == self.campaign.baseline:
             raise _BaselineRetiredError(f"the baseline {arm.label} was retired in {name}: {reason}")
-
-
-def _without(block: Block, label: str) -> Block:
-    return dataclasses.replace(
-        block,
-        order=tuple(each for each in block.order if each != label),
-        measurements={each: value for each, value in block.measurements.items() if each != label},
-    )
 
 
 def _measurement(arm: Arm, answer: Mapping[str, Any]) -> Measurement:
