@@ -14,7 +14,7 @@ import pytest
 from loopmark import peer
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError
-from loopmark.peer import Handle, LoopWitness, read_address, read_backlog, spawned
+from loopmark.peer import Handle, LoopWitness, ServerEndedError, read_address, read_backlog, spawned
 from loopmark.registry import registry
 from loopmark.spi import Address, Options, Server
 from loopmark.task import Task, task_from, to_json
@@ -160,7 +160,7 @@ def test_a_server_that_is_killed_is_a_clear_error_for_whoever_asks(server: Handl
     process = psutil.Process(server.pid)
     process.kill()
     process.wait()
-    with pytest.raises(FactsError, match="the server's process ended"):
+    with pytest.raises(ServerEndedError, match="the server's process ended"):
         server.ask("counts")
 
 
@@ -170,7 +170,7 @@ def test_a_server_that_cannot_start_says_why_and_is_a_clear_error() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         handle = Handle(questions=process.stdin, answers=process.stdout)  # type: ignore[arg-type]  # buffered pipes are
-        with pytest.raises(FactsError, match="the server's process ended"):
+        with pytest.raises(ServerEndedError, match="the server's process ended"):
             handle.wait_until_ready()
         assert process.stderr is not None
         assert b"OSError" in process.stderr.read()
@@ -181,7 +181,7 @@ def test_a_port_in_use_is_no_server() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         spawned(replace(task_of(), port=taken.getsockname()[1]), stderr=subprocess.DEVNULL) as handle,
-        pytest.raises(FactsError),
+        pytest.raises(ServerEndedError),
     ):
         handle.wait_until_ready()
 

@@ -23,13 +23,17 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
 from loopmark import procfs, tls
-from loopmark.errors import FactsError
+from loopmark.errors import FactsError, LoopmarkError
 from loopmark.ledger import Ledger
 from loopmark.spi import Address, Backend, LoopFactory, Server
 from loopmark.task import Task, task_from, to_json
 
 # struct tcp_info: tcpi_sacked holds a listening socket's backlog (net/ipv4/tcp.c, tcp_get_info).
 _TCPI_SACKED = struct.Struct("=28xI")
+
+
+class ServerEndedError(LoopmarkError):
+    """The server's process ended by itself, for whatever reason; that fails its arm, but contradicts no fact."""
 
 
 def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
@@ -218,25 +222,25 @@ class Handle:
     """False for a hand-written yardstick, which knows no sessions."""
 
     def wait_until_ready(self) -> None:
-        """Read the ready line; raises FactsError when the server ended instead."""
+        """Read the ready line; raises ServerEndedError when the server ended instead."""
         ready = self._read()
         self.address = Address(ready["host"], ready["port"])
         self.pid = ready["pid"]
         self.counted = ready["counted"]
 
     def ask(self, question: str) -> dict[str, Any]:
-        """Ask for `counts` or `facts`, or tell it to `settle`; raises FactsError when the server is gone."""
+        """Ask for `counts` or `facts`, or tell it to `settle`; raises ServerEndedError when the server is gone."""
         try:
             self.questions.write(question.encode() + b"\n")
             self.questions.flush()
         except OSError as error:
-            raise FactsError("the server's process ended") from error
+            raise ServerEndedError("the server's process ended") from error
         return self._read()
 
     def _read(self) -> dict[str, Any]:
         line = self.answers.readline()
         if not line:
-            raise FactsError("the server's process ended")
+            raise ServerEndedError("the server's process ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
