@@ -54,7 +54,10 @@ class Painted:
         # A thread that refreshes by itself would run while something is measured.
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), auto_refresh=False
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[left]}"),
+            auto_refresh=False,
         )
         self._task = self._bar.add_task("calibrating", total=seconds, left="")
         self._live.start()
