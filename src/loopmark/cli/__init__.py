@@ -40,7 +40,7 @@ def main() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _terminate)
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="loopmark", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = USAGE
@@ -67,6 +67,8 @@ def _complain(text: str, status: int = USAGE) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """End as on Ctrl-C, so that everything that was started is ended, too."""
+    """End as on Ctrl-C, so that everything that was started is ended, too; loops have their own way to do that."""
     del number, frame
-    raise KeyboardInterrupt
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)

@@ -1,6 +1,7 @@
 """`loopmark run`."""
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -118,6 +119,8 @@ def run(  # click's options are described where they are declared
     """Measure contenders against the baseline and print the comparison."""
     if fast and rigorous:
         raise UsageError("--fast and --rigorous exclude each other: give one of them")
+    if max_time is not None and not math.isfinite(max_time):
+        raise UsageError(f"--max-time {max_time}: give a number of seconds")
     effort = plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
     effort = dataclasses.replace(
         effort, seconds=max_time or effort.seconds, blocks=blocks if blocks is not None else effort.blocks

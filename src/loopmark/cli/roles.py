@@ -16,7 +16,7 @@ from loopmark.ledger import Ledger
 from loopmark.peer import read_address
 from loopmark.probe import runnable
 from loopmark.registry import registry
-from loopmark.spi import Address, Backend, Options
+from loopmark.spi import Address, Backend, Main, Options
 from loopmark.traffic import Target, churn, visit
 
 benchmark_argument = click.argument("benchmark", shell_complete=complete_benchmark)
@@ -59,13 +59,20 @@ def serve(*, benchmark: str, contender: str, host: str, port: int, directory: Pa
                 await backend.sleep(3600.0)
 
     try:
-        backend.run(main)
-    except KeyboardInterrupt:
-        counts = ledger.counts()
-        faults = ", ".join(f"{count} {kind}" for kind, count in counts.faults.items()) or "none"
-        click.echo(f"accepted {counts.accepted}, served {counts.served}, at most {counts.peak} open, faults: {faults}")
+        _until_interrupted(backend, main)
     except OSError as error:
         raise UsageError(_listen_failure(error, host, port)) from error
+    counts = ledger.counts()
+    faults = ", ".join(f"{count} {kind}" for kind, count in counts.faults.items()) or "none"
+    click.echo(f"accepted {counts.accepted}, served {counts.served}, at most {counts.peak} open, faults: {faults}")
+
+
+def _until_interrupted(backend: Backend, main: Main[None]) -> None:
+    """Run until Ctrl-C, which nurseries and task groups wrap into a group."""
+    try:
+        backend.run(main)
+    except* KeyboardInterrupt:
+        pass
 
 
 def _listen_failure(error: OSError, host: str, port: int) -> str:
