@@ -1,0 +1,99 @@
+"""What is shown while a campaign runs: lines for logs, a picture for terminals, nothing when not wanted."""
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+from tests.campaigns import BOTH, fake_campaign
+
+from loopmark.progress import Lines, Painted, Silent, progress
+
+CASES = (BOTH,)
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    screen = io.StringIO()
+    return Console(file=screen, force_terminal=True, width=200), screen
+
+
+def test_nothing_is_shown_when_it_is_not_wanted(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = progress(60.0, wanted=False)
+    assert isinstance(shown, Silent)
+    shown.arm(fake_campaign(cases=CASES), BOTH, 0, "trio", 0, 4)
+    shown.block(fake_campaign(cases=CASES), 10.0)
+    shown.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_where_there_is_no_terminal_lines_are_written() -> None:
+    assert isinstance(progress(60.0, wanted=True), Lines)
+
+
+def test_a_line_tells_of_every_block_and_of_the_time_that_is_left(capfd: pytest.CaptureFixture[str]) -> None:
+    campaign = fake_campaign(blocks=3, cases=CASES)
+    lines = Lines()
+    lines.arm(campaign, BOTH, 2, "trio", 0, 4)
+    lines.block(campaign, 41.7)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == f"3 blocks, last block 2 of {BOTH.name}; at most 42 s left\n"
+
+
+def test_a_line_before_the_first_complete_block_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    Lines().block(fake_campaign(blocks=0, cases=CASES), -3.0)
+    assert capfd.readouterr().err == "0 blocks, last no block yet; at most 0 s left\n"
+
+
+def test_the_picture_shows_case_block_arm_and_time_left() -> None:
+    console, screen = terminal()
+    painted = Painted(60.0, console)
+    painted.arm(fake_campaign(cases=CASES), BOTH, 3, "trio", 1, 5)
+    painted.close()
+    assert BOTH.name in screen.getvalue()
+    assert "block 3, arm 2 of 5: trio" in screen.getvalue()
+    assert "s left" in screen.getvalue()
+
+
+def test_the_picture_shows_the_estimates_so_far_but_of_hidden_arms() -> None:
+    console, screen = terminal()
+    painted = Painted(60.0, console)
+    assert "ratio to the baseline" not in screen.getvalue()
+    painted.block(fake_campaign(blocks=8, cases=CASES, hidden=("anyio+uvloop",)), 30.0)
+    painted.close()
+    shown = screen.getvalue()
+    assert "ratio to the baseline so far" in shown
+    assert "uvloop" in shown
+    assert "asyncio (A/A twin)" in shown
+    assert "anyio+uvloop" not in shown
+
+
+def test_the_picture_is_painted_from_the_first_block_on_whatever_is_there_yet() -> None:
+    console, _ = terminal()
+    painted = Painted(60.0, console)
+    for blocks in (0, 1, 2):
+        painted.block(fake_campaign(blocks=blocks, cases=CASES), 30.0)
+    painted.close()
+
+
+def test_nothing_paints_by_itself_while_something_is_measured() -> None:
+    before = threading.active_count()
+    console, _ = terminal()
+    painted = Painted(60.0, console)
+    assert threading.active_count() == before
+    painted.close()
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def colours() -> bool:
+        console, screen = terminal()
+        painted = Painted(60.0, console)
+        painted.block(fake_campaign(cases=CASES), 30.0)
+        painted.close()
+        return any(f"\x1b[{code}" in screen.getvalue() for code in ("3", "38;", "9"))
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert colours()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colours()
