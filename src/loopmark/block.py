@@ -66,8 +66,10 @@ def _run_forked(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dic
         for unused in (asked, answer, reported):
             os.close(unused)
         handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
-        with os.fdopen(tell, "w") as pipe:
-            json.dump(report(order, handle), pipe)
+        # No `with`: whoever reads takes the end of the pipe for the end of this process, and a failure's words come first.
+        pipe = os.fdopen(tell, "w")
+        json.dump(report(order, handle), pipe)
+        pipe.close()
 
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reported)
