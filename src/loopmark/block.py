@@ -66,7 +66,7 @@ def _run_forked(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dic
         for unused in (asked, answer, reported):
             os.close(unused)
         handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
-        # No `with`: whoever reads takes the end of the pipe for the end of this process, and a failure's words come first.
+        # No `with`: the pipe's end is taken for this process's, and the last words of a failure come before that.
         pipe = os.fdopen(tell, "w")
         json.dump(report(order, handle), pipe)
         pipe.close()
