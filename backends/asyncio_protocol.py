@@ -8,8 +8,9 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
-from loopmark.service import Session, Then
+from loopmark.service import Service, Then
 from loopmark.spi import Accept, Address, Backend, ClientTLS, Connection, Facts, Feature, Main, Options, Server, T
 
 
@@ -27,9 +28,9 @@ class AsyncioProtocol(Backend):
         self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
     ) -> AsyncIterator[Server]:
         loop = asyncio.get_running_loop()
-        connections: set[_ServerSide] = set()
+        connections: set[asyncio.Transport] = set()
         server = await loop.create_server(
-            lambda: _ServerSide(accept, loop, connections),
+            partial(_ServerSide, accept, loop, connections),
             address.host,
             address.port,
             ssl=tls,
@@ -42,14 +43,16 @@ class AsyncioProtocol(Backend):
             yield Server(listeners=tuple(server.sockets))
         finally:
             server.close()
-            gone = [connection.abort() for connection in connections]
+            for transport in tuple(connections):
+                transport.abort()
             # Not `server.wait_closed()`: from 3.12.1 on that waits for those who never finish their handshake, too.
-            await asyncio.gather(*gone)
+            while connections:  # noqa: ASYNC110  # an event would cost each connection something
+                await asyncio.sleep(0)
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_connection(
-            lambda: _ClientSide(loop),
+            partial(_ClientSide, loop),
             address.host,
             address.port,
             ssl=tls.context if tls else None,
@@ -69,20 +72,20 @@ class AsyncioProtocol(Backend):
 
 
 class _ServerSide(asyncio.Protocol):
+    __slots__ = ("_accept", "_connections", "_loop", "_session", "_transport")
+    _session: Service
     _transport: asyncio.Transport
-    _session: Session
 
-    def __init__(self, accept: Accept, loop: asyncio.AbstractEventLoop, connections: "set[_ServerSide]") -> None:
+    def __init__(self, accept: Accept, loop: asyncio.AbstractEventLoop, connections: set[asyncio.Transport]) -> None:
         self._accept = accept
         self._loop = loop
         self._connections = connections
-        self._gone: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Only now, because a protocol whose handshake fails hears of nothing, not even of the loss.
         self._transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
-        self._session = self._accept(lambda: _facts(self._loop, self._transport))
-        self._connections.add(self)
+        self._session = self._accept(self._facts)
+        self._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         reply = self._session.receive(data)
@@ -95,27 +98,24 @@ class _ServerSide(asyncio.Protocol):
         self.data_received(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self._connections.discard(self._transport)
         self._session.lost(error)
-        if self._gone is not None:
-            self._gone.set_result(None)
 
-    def abort(self) -> asyncio.Future[None]:
-        self._gone = self._loop.create_future()
-        self._transport.abort()
-        return self._gone
+    def _facts(self) -> Facts:
+        return _facts(self._loop, self._transport)
 
 
 class _ClientSide(asyncio.Protocol, Connection):
+    __slots__ = ("_closed", "_ended", "_error", "_loop", "_lost", "_received", "_reply", "_size", "_transport")
     _transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._received = bytearray()
-        self._wanted: int | None = None
-        self._ended = False
+        self._received = b""
+        self._size = 0
+        self._ended = self._lost = False
         self._error: Exception | None = None
-        self._reply: asyncio.Future[bytes] | None = None
+        self._reply: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,46 +123,64 @@ class _ClientSide(asyncio.Protocol, Connection):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        self._deliver()
+        if self._reply is not None:
+            self._wake_up()
 
     def eof_received(self) -> None:
         self._ended = True
-        self._deliver()
+        if self._reply is not None:
+            self._wake_up()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._ended, self._error = True, error
-        self._deliver()
+        self._ended = self._lost = True
+        self._error = error
+        if self._reply is not None:
+            self._wake_up()
         if not self._closed.done():
             self._closed.set_result(None)
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         reply = b""
-        self._wanted = reply_size
         for _ in range(rounds):
             for part in parts:
                 self._transport.write(part)
-            self._reply = self._loop.create_future()
-            self._deliver()
-            reply = await self._reply
+            if reply_size is None:
+                reply = await self._rest()
+            else:
+                reply = await self._next(reply_size)
         return reply
 
-    def _deliver(self) -> None:
-        """Answer the one who waits, if what is there decides the matter."""
-        waiter, size = self._reply, self._wanted
-        if waiter is None or waiter.done():
-            return
-        if size is not None and len(self._received) >= size:
-            waiter.set_result(bytes(self._received[:size]))
-            del self._received[:size]
-        elif self._error is not None:
-            waiter.set_exception(self._error)
-        elif self._ended and size is None:
-            waiter.set_result(bytes(self._received))
-        elif self._ended:
-            waiter.set_exception(EOFError(f"{len(self._received)} of {size} bytes, then the end of the stream"))
+    async def _rest(self) -> bytes:
+        # The transport closes itself at the end of the stream, as `eof_received` does not ask it to stay open.
+        await self._closed
+        if self._error is not None:
+            raise self._error
+        return self._received
+
+    async def _next(self, size: int) -> bytes:
+        if len(self._received) < size and not self._ended:
+            self._size, self._reply = size, self._loop.create_future()
+            await self._reply
+        if self._error is not None:
+            raise self._error
+        if len(self._received) < size:
+            raise EOFError(f"{len(self._received)} of {size} bytes, then the end of the stream")
+        reply, self._received = self._received[:size], self._received[size:]
+        return reply
+
+    def _wake_up(self) -> None:
+        """End the wait for the next reply, if what is there decides the matter."""
+        assert self._reply is not None
+        if (self._ended or len(self._received) >= self._size) and not self._reply.done():
+            self._reply.set_result(None)
 
     async def close(self) -> None:
+        if self._lost:
+            return
         self._transport.close()
+        if self._closed.cancelled():
+            # Together with an exchange that waited for it.
+            self._closed = self._loop.create_future()
         await self._closed
 
     def facts(self) -> Facts:

@@ -1,18 +1,14 @@
 """What does a new plain TCP connection cost? The twin of `tls_pingpong`: side by side they show the cost of TLS."""
 
+from functools import partial
+
 from loopmark.case import Benchmark
-from loopmark.service import AnswerOnce, Service, Talk
-
-
-def service() -> Service:
-    """Read PING, answer PONG, close."""
-    return AnswerOnce(b"PING", b"PONG")
-
+from loopmark.service import AnswerOnce, Talk
 
 BENCHMARK = Benchmark(
     name="tcp_pingpong",
     question="What does a new TCP connection cost: connect, PING, PONG, close?",
-    service=service,
+    service=partial(AnswerOnce, b"PING", b"PONG"),
     # The reply ends with the stream: the client sees the server close, so that both sides end alike everywhere.
     talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
     tls=None,

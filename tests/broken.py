@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loopmark.service import Reply, Session, Then
+from loopmark.service import Reply, Service, Then
 from loopmark.spi import Accept, Address, Backend, ClientTLS, Connection, Facts, Feature, Main, Options, Server, T
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Pieces(Blocking):
         self.threads.append(threading.Thread(target=handle, args=(sock,), daemon=True))
         self.threads[-1].start()
 
-    def meet(self, accept: Accept, sock: socket.socket) -> Session:
+    def meet(self, accept: Accept, sock: socket.socket) -> Service:
         return accept(Line(sock).facts)
 
     def handshake(self, sock: socket.socket) -> None:
@@ -194,7 +194,7 @@ class Pieces(Blocking):
     def read(self, sock: socket.socket) -> bytes:
         return sock.recv(65536)
 
-    def feed(self, session: Session, data: bytes) -> Reply:
+    def feed(self, session: Service, data: bytes) -> Reply:
         return session.receive(data)
 
     def send(self, sock: socket.socket, data: bytes) -> None:
@@ -205,7 +205,7 @@ class Pieces(Blocking):
             sock.settimeout(options.close_timeout)
             sock.unwrap()
 
-    def lost(self, session: Session, error: OSError) -> None:
+    def lost(self, session: Service, error: OSError) -> None:
         self.met(error)
         session.lost(error)
 
@@ -640,27 +640,27 @@ class ShakesHandsOneAtATime(Pieces):
 
 @caught_by("server_accepts_once", "4 connections were accepted 8 times")
 class AcceptsTwice(Pieces):
-    def meet(self, accept: Accept, sock: socket.socket) -> Session:
+    def meet(self, accept: Accept, sock: socket.socket) -> Service:
         super().meet(accept, sock).lost(None)
         return super().meet(accept, sock)
 
 
 @caught_by("server_accepts_once", "fed other bytes")
 class FeedsTooMuch(Pieces):
-    def feed(self, session: Session, data: bytes) -> Reply:
+    def feed(self, session: Service, data: bytes) -> Reply:
         session.receive(data[:1])
         return super().feed(session, data)
 
 
 @caught_by("server_waits_for_the_whole_request", "ended after 1 bytes")
 class ReadsOnce(Pieces):
-    def feed(self, session: Session, data: bytes) -> Reply:
+    def feed(self, session: Service, data: bytes) -> Reply:
         return super().feed(session, data)._replace(then=Then.CLOSE)
 
 
 @caught_by("server_keeps_reading", "EOFError")
 class ClosesAfterEveryReply(Pieces):
-    def feed(self, session: Session, data: bytes) -> Reply:
+    def feed(self, session: Service, data: bytes) -> Reply:
         reply = super().feed(session, data)
         return reply._replace(then=Then.CLOSE) if reply.data else reply
 
@@ -710,7 +710,7 @@ class DiesOfAReset(_Dies):
 
 @caught_by("server_survives_a_reset", "1 faults should be counted, but Counts(accepted=1, served=0, open=1")
 class NeverTellsOfLosses(Pieces):
-    def lost(self, session: Session, error: OSError) -> None:
+    def lost(self, session: Service, error: OSError) -> None:
         pass
 
 
@@ -739,7 +739,7 @@ class HasNoCloseDeadline(Pieces):
 
 @caught_by("server_facts_are_true", "the TLS version is told as TLSv1.3, and is TLSv1.2")
 class LiesAboutItsVersion(Pieces):
-    def meet(self, accept: Accept, sock: socket.socket) -> Session:
+    def meet(self, accept: Accept, sock: socket.socket) -> Service:
         facts = Line(sock).facts
         return accept(lambda: replace(facts(), tls_version=facts().tls_version and "TLSv1.3"))
 

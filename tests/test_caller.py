@@ -225,7 +225,6 @@ def test_a_value_has_the_times_of_all_its_connections(caller: Caller) -> None:
         ({"accepted": -1}, "connections that the server accepted: 5 instead of 6"),
         ({"served": -1}, "conversations that the server finished: 5 instead of 6"),
         ({"handshakes": -6}, "handshakes that the server completed: 0 instead of 6"),
-        ({"peak": 2}, "connections were open at once, not 2"),
     ],
 )
 def test_a_count_of_the_server_that_does_not_fit_fails_the_value(
@@ -319,7 +318,7 @@ def test_an_arm_reports_what_a_campaign_stores(identity: Identity, concurrency: 
     assert (answer["loops"], len(answer["wall"]), len(answer["warmups"])) == (6, 2, 1)
     assert len(answer["client_cpu"]) == len(answer["server_cpu"]) == 2
     assert answer["timed_seconds"] == pytest.approx(6 * (sum(answer["wall"]) + sum(answer["warmups"])))
-    assert 1 <= answer["peak"] <= concurrency
+    assert answer["peak"] == concurrency
     assert answer["judgement"] is None
     for side in ("client", "server"):
         assert answer[side].keys() == {

@@ -31,16 +31,16 @@ def ledger() -> Ledger:
 
 
 def test_a_new_ledger_has_counted_nothing(ledger: Ledger) -> None:
-    assert ledger.counts() == Counts(accepted=0, served=0, open=0, peak=0, faults={})
+    assert ledger.counts() == Counts(accepted=0, served=0, open=0, faults={})
     assert ledger.facts() is None
 
 
 def test_a_conversation_is_open_until_its_last_reply(ledger: Ledger) -> None:
     session = ledger.accept(facts)
     assert session.receive(b"PI") == KEEP_READING
-    assert ledger.counts() == Counts(accepted=1, served=0, open=1, peak=1, faults={})
+    assert ledger.counts() == Counts(accepted=1, served=0, open=1, faults={})
     assert session.receive(b"NG") == Reply(b"PONG", Then.CLOSE)
-    assert ledger.counts() == Counts(accepted=1, served=1, open=0, peak=1, faults={})
+    assert ledger.counts() == Counts(accepted=1, served=1, open=0, faults={})
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError(), ssl.SSLEOFError(8, "EOF")])
@@ -57,7 +57,7 @@ def test_a_loss_after_the_close_changes_nothing(ledger: Ledger, error: Exception
 def test_a_fault_of_the_peer_hangs_up_and_is_counted_by_kind(ledger: Ledger, data: bytes, fault: Kind) -> None:
     session = ledger.accept(facts)
     assert session.receive(data) == HANG_UP
-    assert ledger.counts() == Counts(accepted=1, served=0, open=0, peak=1, faults={fault: 1})
+    assert ledger.counts() == Counts(accepted=1, served=0, open=0, faults={fault: 1})
 
 
 def test_the_loss_that_follows_a_fault_is_not_a_second_one(ledger: Ledger) -> None:
@@ -82,7 +82,7 @@ def test_a_connection_that_is_lost_too_early_is_a_fault(ledger: Ledger, error: E
     session = ledger.accept(facts)
     session.lost(error)
     session.lost(error)
-    assert ledger.counts() == Counts(accepted=1, served=0, open=0, peak=1, faults={fault: 1})
+    assert ledger.counts() == Counts(accepted=1, served=0, open=0, faults={fault: 1})
 
 
 def test_faults_of_each_kind_add_up(ledger: Ledger) -> None:
@@ -104,26 +104,6 @@ def test_a_session_that_keeps_reading_stays_open() -> None:
         assert session.receive(b"again") == Reply(b"again", Then.READ)
     assert ledger.counts().open == 1
     assert ledger.counts().served == 0
-
-
-def test_the_peak_is_the_most_that_were_open_at_once(ledger: Ledger) -> None:
-    first, second = ledger.accept(facts), ledger.accept(facts)
-    first.receive(b"PING")
-    third = ledger.accept(facts)
-    assert ledger.counts().peak == 2
-    second.receive(b"PING")
-    third.receive(b"PING")
-    assert ledger.counts().peak == 2
-
-
-def test_a_reset_peak_starts_from_what_is_open(ledger: Ledger) -> None:
-    sessions = [ledger.accept(facts) for _ in range(5)]
-    for session in sessions[:3]:
-        session.receive(b"PING")
-    ledger.reset_peak()
-    assert ledger.counts().peak == 2
-    ledger.accept(facts)
-    assert ledger.counts().peak == 3
 
 
 def test_counts_once_taken_do_not_change(ledger: Ledger) -> None:
@@ -168,4 +148,3 @@ def test_threads_lose_no_count(ledger: Ledger) -> None:
         thread.join()
     counts = ledger.counts()
     assert (counts.accepted, counts.served, counts.open, counts.faults) == (8000, 4000, 0, {"eof": 4000})
-    assert 1 <= counts.peak <= 8

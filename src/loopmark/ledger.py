@@ -5,49 +5,51 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from loopmark.errors import TrafficError, kind_of
-from loopmark.service import HANG_UP, Reply, Service, Session, Then
+from loopmark.errors import Kind
+from loopmark.service import Service
 from loopmark.spi import Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """A server's counters: since its start, but for `open` (now) and `peak` (highest since the last reset).
+    """A server's counters since its start; `open` is now, `faults` are by kind.
 
     `open` counts from the moment that the library tells of a connection to the moment that the conversation is over
-    or the connection is lost. `faults` are by kind.
+    or the connection is lost.
     """
 
     accepted: int
     served: int
     open: int
-    peak: int
     faults: dict[str, int]
 
 
 class Ledger:
-    """Hands out sessions, one per connection, and counts them.
+    """Hands out services, one per connection, and counts what becomes of them.
 
-    This is part of the timed path of every server. So it counts with what is atomic in CPython (sets, `next` on a
-    counter) instead of under a lock, although a server may have many threads.
+    This is part of the timed path of every server. So it counts with what is atomic in CPython (`next` on a counter)
+    instead of under a lock, although a server may have many threads.
     """
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
-        self._open: set[_CountedSession] = set()
-        self._served = count()
+        self._accepted, self._served = count(), count()
+        self._accept = self._accepted.__next__
+        self.served = self._served.__next__
         self._faults: deque[str] = deque()
-        self._peak = 0
         self._facts: Callable[[], Facts] | None = None
 
-    def accept(self, facts: Callable[[], Facts]) -> Session:
-        """Open the session of a new connection; `facts` is kept for the newest one only."""
-        session = _CountedSession(self, self._service().receive)
-        self._open.add(session)
+    def accept(self, facts: Callable[[], Facts]) -> Service:
+        """Open the conversation of a new connection; `facts` is kept for the newest one only."""
+        service = self._service()
+        service.tally = self
         self._facts = facts
-        if len(self._open) > self._peak:  # noqa: PLR1730  # a call would cost more
-            self._peak = len(self._open)
-        return session
+        self._accept()
+        return service
+
+    def failed(self, kind: Kind) -> None:
+        """Count a conversation that broke off."""
+        self._faults.append(str(kind))
 
     def facts(self) -> Facts | None:
         """Read the newest connection, which must still be open; None before the first."""
@@ -55,46 +57,10 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Return the counters as they are now."""
-        # The text of a counter is the only way to read it without moving it on.
-        served, faults = int(str(self._served)[len("count(") : -1]), Counter(self._faults)
-        return Counts(
-            accepted=served + faults.total() + len(self._open),
-            served=served,
-            open=len(self._open),
-            peak=self._peak,
-            faults=dict(faults),
-        )
-
-    def reset_peak(self) -> None:
-        """Let the peak start again from what is open now."""
-        self._peak = len(self._open)
-
-    def _finished(self, session: "_CountedSession", fault: str | None) -> None:
-        if session not in self._open:
-            return  # it was over before
-        self._open.remove(session)
-        if fault is None:
-            next(self._served)
-        else:
-            self._faults.append(fault)
+        accepted, served, faults = _read(self._accepted), _read(self._served), Counter(self._faults)
+        return Counts(accepted=accepted, served=served, open=accepted - served - faults.total(), faults=dict(faults))
 
 
-class _CountedSession:
-    __slots__ = ("_ledger", "_receive")
-
-    def __init__(self, ledger: Ledger, receive: Callable[[bytes], Reply]) -> None:
-        self._ledger = ledger
-        self._receive = receive
-
-    def receive(self, data: bytes, /) -> Reply:
-        try:
-            reply = self._receive(data)
-        except TrafficError as fault:
-            self._ledger._finished(self, fault.kind)
-            return HANG_UP
-        if reply.then is Then.CLOSE:
-            self._ledger._finished(self, None)
-        return reply
-
-    def lost(self, error: BaseException | None, /) -> None:
-        self._ledger._finished(self, "eof" if error is None else kind_of(error))
+def _read(counter: "count[int]") -> int:
+    """Read a counter without moving it on, which only its text allows: `count(7)`."""
+    return int(str(counter)[len("count(") : -1])

@@ -47,13 +47,13 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
 
 
 def _serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
-    benchmark = task.load_benchmark()
-    ledger = Ledger(benchmark.service)
+    # First of all, as on the other side: libraries that are mapped after the same steps lie at the same addresses.
+    backend = task.contender.load()
+    ledger = Ledger(task.load_benchmark().service)
     context = None
     if task.case.tls is not None:
         assert task.identity is not None
         context = tls.server_context(task.case.tls, task.identity)
-    backend = task.contender.load()
     loops = LoopWitness(backend)
     # Only now, so that the two sides of an arm can import at the same time, each on a core.
     place(task.cpu)
@@ -155,7 +155,6 @@ class _Answers:
 
     def _settle(self) -> dict[str, Any]:
         settle()
-        self._ledger.reset_peak()
         return self._counts()
 
 
@@ -219,7 +218,7 @@ class Handle:
     address: Address = field(default=Address("", 0))  # a named tuple cannot change
     pid: int = 0
     counted: bool = True
-    """False for a hand-written yardstick, which knows no sessions."""
+    """False for a hand-written yardstick, which knows no services."""
 
     def wait_until_ready(self) -> None:
         """Read the ready line; raises ServerEndedError when the server ended instead."""

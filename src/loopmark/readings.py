@@ -24,7 +24,7 @@ class Readings:
         self._before = {side: _usage(pid) for side, pid in self._pids.items()}
 
     def result(self, connections: int) -> dict[str, Any]:
-        """Return each side's figures as `record.Side` has them, and the server's peak of open connections."""
+        """Return each side's figures as `record.Side` has them."""
         counts = self._server.ask("counts")
         after = {side: _usage(pid) for side, pid in self._pids.items()}
         collections = {"client": _collections(), "server": counts["collections"]}
@@ -43,7 +43,7 @@ class Readings:
                 "collections": collections[side] - self._collections[side],
                 "private_kib": None if private is None or ready is None else private - ready,
             }
-        return {**sides, "peak": counts["peak"]}
+        return sides
 
 
 def _usage(pid: int) -> Sequence[float | None]:

@@ -43,7 +43,7 @@ class Measurement:
     client: Side
     server: Side
     peak: int
-    """Most connections that the server had open at once while values were timed."""
+    """Connections that the server was seen to have open at once before the values; 0 for a yardstick."""
     seconds: float
     """Wall time of the whole arm, start-up included."""
     facts: dict[str, Any]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from loopmark.service import Session
+from loopmark.service import Service
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ def _class_name(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
-Accept: TypeAlias = Callable[[Callable[[], Facts]], Session]
+Accept: TypeAlias = Callable[[Callable[[], Facts]], Service]
 """Called by a server once for every connection, as early as its library tells of it.
 
 The argument reads the live connection's facts; the core calls it when it wants them, mostly never.
@@ -148,6 +148,8 @@ class Server:
 
 class Connection(ABC):
     """One established connection, seen from the client's side."""
+
+    __slots__ = ()
 
     @abstractmethod
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
@@ -179,7 +181,7 @@ class Backend(ABC):
     """The packages whose versions belong into the results."""
 
     yardstick: ClassVar[bool] = False
-    """True for the hand-written comparison code in the tests, which is not counted by sessions."""
+    """True for the hand-written comparison code in the tests, which knows no services."""
 
     churn: Callable[..., Coroutine[Any, Any, int]] | None = None
     """A hand-written replacement of `loopmark.traffic.churn`; None for every contender."""
@@ -198,7 +200,7 @@ class Backend(ABC):
         """Listen inside the context; on leaving it, stop listening and drop whatever is still open, at once.
 
         `address.port` 0 lets the system choose. No peer may end the server: what a connection's handler meets is told
-        to `Session.lost`, and the next connection is served.
+        to `Service.lost`, and the next connection is served.
         """
 
     @abstractmethod

@@ -64,7 +64,7 @@ def serve(*, benchmark: str, contender: str, host: str, port: int, directory: Pa
         raise UsageError(_listen_failure(error, host, port)) from error
     counts = ledger.counts()
     faults = ", ".join(f"{count} {kind}" for kind, count in counts.faults.items()) or "none"
-    click.echo(f"accepted {counts.accepted}, served {counts.served}, at most {counts.peak} open, faults: {faults}")
+    click.echo(f"accepted {counts.accepted}, served {counts.served}, faults: {faults}")
 
 
 def _until_interrupted(backend: Backend, main: Main[None]) -> None:
