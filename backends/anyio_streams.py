@@ -130,6 +130,8 @@ class _QuietTLSListener(TLSListener):
 
 
 class _Stream(Connection):
+    __slots__ = ("_loop", "_stream")
+
     def __init__(self, loop: object, stream: SocketStream | TLSStream) -> None:
         self._loop = loop
         self._stream = stream

@@ -89,6 +89,8 @@ class AsyncioSockets(Backend):
 
 
 class _Socket(Connection):
+    __slots__ = ("_loop", "_sock")
+
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
         self._sock = sock

@@ -97,6 +97,8 @@ class AsyncioStreams(Backend):
 
 
 class _Stream(Connection):
+    __slots__ = ("_reader", "_writer")
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -56,13 +56,12 @@ class Blocking(Backend):
     ) -> AsyncIterator[Server]:
         listener = socket.create_server(address, family=_family(address), backlog=options.backlog)
         leaving = threading.Event()
-        connections: set[socket.socket] = set()
-        handlers: set[threading.Thread] = set()
+        handlers: dict[threading.Thread, Socket] = {}
 
         def handle(sock: Socket) -> None:
             session = accept(lambda: _facts(sock))
             try:
-                # Covers the handshake, too: without it a silent client would be held for ever.
+                # For each operation, the handshake's first: without it a silent client would be held for ever.
                 sock.settimeout(options.handshake_timeout)
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
@@ -73,14 +72,12 @@ class Blocking(Backend):
                     if reply.then is Then.CLOSE:
                         break
                 if isinstance(sock, ssl.SSLSocket):
-                    sock.settimeout(options.close_timeout)
                     sock.unwrap()
             except OSError as error:  # ssl.SSLError is one
                 session.lost(error)
             finally:
-                connections.discard(sock)
                 sock.close()
-                handlers.discard(threading.current_thread())
+                del handlers[threading.current_thread()]
 
         def accept_forever() -> None:
             while True:
@@ -100,8 +97,7 @@ class Blocking(Backend):
                     plain.close()
                     continue
                 thread = threading.Thread(target=handle, args=(sock,), daemon=True)
-                connections.add(sock)
-                handlers.add(thread)
+                handlers[thread] = sock
                 thread.start()
 
         acceptor = threading.Thread(target=accept_forever, daemon=True)
@@ -112,13 +108,13 @@ class Blocking(Backend):
             leaving.set()
             _hang_up(listener)
             acceptor.join()
-            for sock in tuple(connections):
+            for thread, sock in tuple(handlers.items()):
                 _hang_up(sock)
-            for thread in tuple(handlers):
                 thread.join()
             listener.close()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        # The deadline stays with the socket, for every operation.
         sock: Socket = socket.create_connection(address, timeout=options.handshake_timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
@@ -127,7 +123,6 @@ class Blocking(Backend):
                 if self._busy:
                     self._busy[threading.get_ident()] = sock
                 secure.do_handshake()
-            sock.settimeout(options.idle_timeout)
         except BaseException:
             sock.close()
             raise
@@ -170,6 +165,8 @@ class Blocking(Backend):
 
 
 class _Socket(Connection):
+    __slots__ = ("_busy", "_sock")
+
     def __init__(self, sock: Socket, busy: dict[int, Socket | None]) -> None:
         self._sock = sock
         self._busy = busy
@@ -193,9 +190,11 @@ class _Socket(Connection):
         return reply
 
     async def close(self) -> None:
-        with closing(self._sock):
+        try:
             if isinstance(self._sock, ssl.SSLSocket):
                 self._sock.unwrap()
+        finally:
+            self._sock.close()
 
     def facts(self) -> Facts:
         return _facts(self._sock)

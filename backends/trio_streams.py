@@ -80,6 +80,8 @@ class TrioStreams(Backend):
 
 
 class _Stream(Connection):
+    __slots__ = ("_stream",)
+
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 

@@ -49,7 +49,6 @@ class Options:
     backlog: int = 4096
     nodelay: bool = True
     handshake_timeout: float = 60.0
-    idle_timeout: float = 60.0
     close_timeout: float = 30.0
 
 

@@ -1,5 +1,6 @@
 """The ping-pong as anybody would write it with anyio."""
 
+import contextlib
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,9 +11,10 @@ from anyio.streams.tls import TLSListener
 @asynccontextmanager
 async def serve(address, context, backlog):
     async def handle(stream):
-        async with stream:
-            await stream.receive()
-            await stream.send(b"PONG")
+        assert await stream.receive() == b"PING"
+        await stream.send(b"PONG")
+        with anyio.fail_after(30) if context else contextlib.nullcontext():
+            await stream.aclose()
 
     tcp = await anyio.create_tcp_listener(local_host=address[0], local_port=address[1], backlog=backlog)
     listener = TLSListener(tcp, context) if context else tcp
@@ -28,7 +30,9 @@ async def client(address, context, name, connections, concurrency):
         nonlocal replies
         for _ in work:
             tls = {"ssl_context": context, "tls_hostname": name} if context else {}
-            async with await anyio.connect_tcp(*address, **tls) as stream:
+            with anyio.fail_after(60) if context else contextlib.nullcontext():
+                stream = await anyio.connect_tcp(*address, **tls)
+            async with stream:
                 await stream.send(b"PING")
                 reply = b"".join([chunk async for chunk in stream])
                 replies += reply == b"PONG"

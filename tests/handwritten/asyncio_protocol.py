@@ -9,6 +9,7 @@ class Pong(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data):
+        assert data == b"PING"
         self.transport.write(b"PONG")
         self.transport.close()
 

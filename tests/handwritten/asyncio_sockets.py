@@ -13,7 +13,7 @@ async def serve(address, context, backlog):
 
     async def handle(sock):
         with sock:
-            await loop.sock_recv(sock, 100)
+            assert await loop.sock_recv(sock, 100) == b"PING"
             await loop.sock_sendall(sock, b"PONG")
 
     async def accept():

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 @asynccontextmanager
 async def serve(address, context, backlog):
     async def handle(reader, writer):
-        await reader.read(100)
+        assert await reader.read(100) == b"PING"
         writer.write(b"PONG")
         await writer.drain()
         writer.close()

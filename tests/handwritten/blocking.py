@@ -12,11 +12,12 @@ async def serve(address, context, backlog):
 
     def handle(sock):
         with contextlib.suppress(OSError), sock:
+            sock.settimeout(60)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context:
                 sock = context.wrap_socket(sock, server_side=True)
             with sock:
-                sock.recv(100)
+                assert sock.recv(100) == b"PING"
                 sock.sendall(b"PONG")
                 if context:
                     sock.unwrap()
@@ -35,7 +36,7 @@ async def client(address, context, name, connections, concurrency):
 
     def worker():
         for _ in work:
-            with socket.create_connection(address) as sock:
+            with socket.create_connection(address, timeout=60) as sock:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with context.wrap_socket(sock, server_hostname=name) if context else sock as stream:
                     stream.sendall(b"PING")

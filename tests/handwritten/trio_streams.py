@@ -9,7 +9,10 @@ import trio
 async def serve(address, context, backlog):
     async def handle(stream):
         async with stream:
-            await stream.receive_some()
+            if context:
+                with trio.fail_after(60):
+                    await stream.do_handshake()
+            assert await stream.receive_some() == b"PING"
             await stream.send_all(b"PONG")
 
     tcp = await trio.open_tcp_listeners(address[1], host=address[0], backlog=backlog)
@@ -28,6 +31,8 @@ async def client(address, context, name, connections, concurrency):
             stream = await trio.open_tcp_stream(*address)
             if context:
                 stream = trio.SSLStream(stream, context, server_hostname=name)
+                with trio.fail_after(60):
+                    await stream.do_handshake()
             async with stream:
                 await stream.send_all(b"PING")
                 reply = b"".join([chunk async for chunk in stream])

@@ -24,7 +24,7 @@ PING, PONG = b"PING", b"PONG"
 JOBS = 8
 """How many connections a client makes where it makes several."""
 
-_OPTIONS = Options(handshake_timeout=20.0, idle_timeout=20.0, close_timeout=20.0)
+_OPTIONS = Options(handshake_timeout=20.0, close_timeout=20.0)
 """Longer than any clause may take, so that waiting for one is a failure, and not for ever."""
 
 
