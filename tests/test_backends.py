@@ -17,7 +17,7 @@ from loopmark.traffic import Target, churn, hold, release, visit
 
 T = TypeVar("T")
 
-OPTIONS = Options(handshake_timeout=20, idle_timeout=20, close_timeout=20)
+OPTIONS = Options(handshake_timeout=20, close_timeout=20)
 TALK = Talk(parts=(b"PI", b"NG"), reply=b"PONG", reply_size=None)
 PROFILES = (None, TLSProfile(version="1.2"), TLSProfile(version="1.3"))
 C = 12
