@@ -165,8 +165,6 @@ class Blocking(Backend):
 
 
 class _Socket(Connection):
-    __slots__ = ("_busy", "_sock")
-
     def __init__(self, sock: Socket, busy: dict[int, Socket | None]) -> None:
         self._sock = sock
         self._busy = busy
