@@ -33,14 +33,14 @@ class _AnyioStreams(Backend):
         loop = self._loop()
 
         async def handle(stream: ByteStream) -> None:
-            session = accept(lambda: _facts(loop, stream))
+            service = accept(lambda: _facts(loop, stream))
             try:
                 while True:
                     try:
                         data = await stream.receive()
                     except anyio.EndOfStream:
                         data = b""
-                    reply = session.receive(data)
+                    reply = service.receive(data)
                     if reply.data:
                         await stream.send(reply.data)
                     if reply.then is Then.CLOSE:
@@ -55,7 +55,7 @@ class _AnyioStreams(Backend):
                 await anyio.aclose_forcefully(stream)
                 if not isinstance(error, _LOST):
                     raise
-                session.lost(error)
+                service.lost(error)
 
         listener = await anyio.create_tcp_listener(
             local_host=address.host, local_port=address.port, backlog=options.backlog

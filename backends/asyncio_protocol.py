@@ -72,8 +72,8 @@ class AsyncioProtocol(Backend):
 
 
 class _ServerSide(asyncio.Protocol):
-    __slots__ = ("_accept", "_connections", "_loop", "_session", "_transport")
-    _session: Service
+    __slots__ = ("_accept", "_connections", "_loop", "_service", "_transport")
+    _service: Service
     _transport: asyncio.Transport
 
     def __init__(self, accept: Accept, loop: asyncio.AbstractEventLoop, connections: set[asyncio.Transport]) -> None:
@@ -84,11 +84,11 @@ class _ServerSide(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Only now, because a protocol whose handshake fails hears of nothing, not even of the loss.
         self._transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
-        self._session = self._accept(self._facts)
+        self._service = self._accept(self._facts)
         self._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        reply = self._session.receive(data)
+        reply = self._service.receive(data)
         if reply.data:
             self._transport.write(reply.data)
         if reply.then is Then.CLOSE:
@@ -99,7 +99,7 @@ class _ServerSide(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self._transport)
-        self._session.lost(error)
+        self._service.lost(error)
 
     def _facts(self) -> Facts:
         return _facts(self._loop, self._transport)

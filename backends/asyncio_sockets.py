@@ -34,16 +34,16 @@ class AsyncioSockets(Backend):
         handlers: set[asyncio.Task[None]] = set()
 
         async def handle(sock: socket.socket) -> None:
-            session = accept(lambda: _facts(loop, sock))
+            service = accept(lambda: _facts(loop, sock))
             try:
                 while True:
-                    reply = session.receive(await loop.sock_recv(sock, 65536))
+                    reply = service.receive(await loop.sock_recv(sock, 65536))
                     if reply.data:
                         await loop.sock_sendall(sock, reply.data)
                     if reply.then is Then.CLOSE:
                         break
             except OSError as error:
-                session.lost(error)
+                service.lost(error)
             finally:
                 sock.close()
 

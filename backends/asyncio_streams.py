@@ -33,10 +33,10 @@ class AsyncioStreams(Backend):
             task = asyncio.current_task()
             assert task is not None
             handlers.add(task)
-            session = accept(lambda: _facts(loop, writer))
+            service = accept(lambda: _facts(loop, writer))
             try:
                 while True:
-                    reply = session.receive(await reader.read(65536))
+                    reply = service.receive(await reader.read(65536))
                     if reply.data:
                         writer.write(reply.data)
                         await writer.drain()
@@ -45,12 +45,12 @@ class AsyncioStreams(Backend):
                 writer.close()
                 await writer.wait_closed()
             except (OSError, ssl.SSLError) as error:
-                session.lost(error)
+                service.lost(error)
                 writer.transport.abort()
             except asyncio.CancelledError:
                 # We are leaving, and do not wait for the peer's close_notify. Older versions write a traceback for a
                 # handler that ends cancelled.
-                session.lost(None)
+                service.lost(None)
                 writer.transport.abort()
             finally:
                 handlers.discard(task)

@@ -59,14 +59,14 @@ class Blocking(Backend):
         handlers: dict[threading.Thread, Socket] = {}
 
         def handle(sock: Socket) -> None:
-            session = accept(lambda: _facts(sock))
+            service = accept(lambda: _facts(sock))
             try:
                 # For each operation, the handshake's first: without it a silent client would be held for ever.
                 sock.settimeout(options.handshake_timeout)
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
                 while True:
-                    reply = session.receive(sock.recv(65536))
+                    reply = service.receive(sock.recv(65536))
                     if reply.data:
                         sock.sendall(reply.data)
                     if reply.then is Then.CLOSE:
@@ -74,7 +74,7 @@ class Blocking(Backend):
                 if isinstance(sock, ssl.SSLSocket):
                     sock.unwrap()
             except OSError as error:  # ssl.SSLError is one
-                session.lost(error)
+                service.lost(error)
             finally:
                 sock.close()
                 del handlers[threading.current_thread()]

@@ -31,7 +31,7 @@ class TrioStreams(Backend):
         self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
     ) -> AsyncIterator[Server]:
         async def handle(stream: Stream) -> None:
-            session = accept(lambda: _facts(stream))
+            service = accept(lambda: _facts(stream))
             try:
                 async with stream:
                     if isinstance(stream, trio.SSLStream):
@@ -39,13 +39,13 @@ class TrioStreams(Backend):
                         with trio.fail_after(options.handshake_timeout):
                             await stream.do_handshake()
                     while True:
-                        reply = session.receive(await stream.receive_some())  # type: ignore[arg-type]  # bytes, in fact
+                        reply = service.receive(await stream.receive_some())  # type: ignore[arg-type]  # bytes, in fact
                         if reply.data:
                             await stream.send_all(reply.data)
                         if reply.then is Then.CLOSE:
                             break
             except (trio.BrokenResourceError, trio.TooSlowError) as error:
-                session.lost(error)
+                service.lost(error)
 
         listeners = await trio.open_tcp_listeners(address.port, host=address.host, backlog=options.backlog)
         async with trio.open_nursery() as nursery:

@@ -252,13 +252,21 @@ def test_without_a_complete_block_there_is_no_table_but_the_rest() -> None:
 
 def test_field_ratios_stand_beside_and_findings_are_told_with_their_faults() -> None:
     campaign = fake_campaign(
-        field_blocks=2, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.21}, noise=0.0
+        field_blocks=3, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.21}, noise=0.0
     )
     assert cells(campaign, "uvloop")[-1] == "0.90, 0.90"
     assert cells(campaign, "asyncio")[-1] == "1, 1"
     (finding,) = lines(comparison(campaign, "github"), "* More than 2 % off in the field, as server")
     assert "uvloop 0.90 against 0.80 (minor faults/conn: server 34.0 against 0.2, client 4.0 against 0.5)" in finding
     assert "trio" not in finding
+
+
+def test_few_field_blocks_are_called_no_finding() -> None:
+    rendered = comparison(
+        fake_campaign(field_blocks=2, effects={"uvloop": 0.8}, field_effects={"uvloop": 0.9}), "github"
+    )
+    assert "So few field blocks tell no difference from noise" in rendered
+    assert "off in the field" not in rendered
 
 
 def test_without_a_field_block_a_line_says_so() -> None:

@@ -160,7 +160,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Send close_notify on TLS, then close; waits for nothing that the peer has not sent yet on its own."""
+        """Send close_notify on TLS, then close; after the peer's own end this waits for nothing more."""
 
     @abstractmethod
     def facts(self) -> Facts:

@@ -8,6 +8,9 @@ from loopmark.record import Campaign
 from loopmark.report.figures import BUSY, CaseFigures, shown_name
 from loopmark.report.tables import Group, Table, groups, interval, table
 
+FIELD_BLOCKS = 3
+"""With fewer than these, no field ratio is called another result."""
+
 FIELD_MARGIN = 0.02
 """A ratio in the field that lies further off than this is a finding, and is told."""
 
@@ -169,6 +172,9 @@ def _field(campaign: Campaign, group: Group) -> Iterator[str]:
         f"Field check: {_counted(many, 'block')} of fresh processes with nothing pinned gave the field "
         "ratios, which have no interval."
     )
+    if max(counts) < FIELD_BLOCKS:
+        yield f"So few field blocks tell no difference from noise; from {FIELD_BLOCKS} on it is looked for."
+        return
     for case in group.cases:
         told = [each for arm in case.arms if (each := _disagreement(campaign, case, arm.label))]
         if told:
@@ -179,10 +185,15 @@ def _field(campaign: Campaign, group: Group) -> Iterator[str]:
 
 
 def _disagreement(campaign: Campaign, case: CaseFigures, arm: str) -> str | None:
-    """Set an arm's field ratio beside its ratio, with the minor faults that mostly explain it; None if they agree."""
+    """Set an arm's field ratio beside its ratio, with the minor faults that mostly explain it.
+
+    None if they agree: as far as the margin, or as far as the A/A twin is off, which is noise.
+    """
     metric = case.plan.case.primary
     here, field = case.ratio(arm, metric), case.ratio(arm, metric, field=True)
-    if here is None or field is None or abs(field.ratio / here.ratio - 1) <= FIELD_MARGIN:
+    if here is None or field is None or arm == campaign.twin:
+        return None
+    if abs(field.ratio / here.ratio - 1) <= max(FIELD_MARGIN, _field_noise(campaign, case)):
         return None
     faults = []
     for side in ("server", "client"):
@@ -191,6 +202,12 @@ def _disagreement(campaign: Campaign, case: CaseFigures, arm: str) -> str | None
             faults.append(f"{side} {there:.1f} against {pinned:.1f}")
     told = f" (minor faults/conn: {', '.join(faults)})" if faults else ""
     return f"{shown_name(campaign, arm)} {field.ratio:.2f} against {here.ratio:.2f}{told}"
+
+
+def _field_noise(campaign: Campaign, case: CaseFigures) -> float:
+    metric = case.plan.case.primary
+    here, field = case.ratio(campaign.twin, metric), case.ratio(campaign.twin, metric, field=True)
+    return 0.0 if here is None or field is None else abs(field.ratio / here.ratio - 1)
 
 
 def _about(campaign: Campaign) -> Iterator[str]:
