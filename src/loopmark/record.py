@@ -1,5 +1,6 @@
 """What a campaign knows: plain data, the same in memory and (through `loopmark.store`) on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,6 +51,24 @@ class Measurement:
     """What was read off live connections: {"client": {...}, "server": {...}, "equal": {...}}."""
     metadata: dict[str, str | int | float]
     """pyperf's own metadata of the run, stripped of names and paths."""
+
+    @classmethod
+    def reported(cls, arm: str, report: Mapping[str, Any]) -> "Measurement":
+        """Read what the client's process of an arm reported, `seconds` added by the block."""
+        return cls(
+            arm=arm,
+            loops=report["loops"],
+            wall=tuple(report["wall"]),
+            client_cpu=tuple(report["client_cpu"]),
+            server_cpu=tuple(report["server_cpu"]),
+            warmups=tuple(report["warmups"]),
+            client=Side(**report["client"]),
+            server=Side(**report["server"]),
+            peak=report["peak"],
+            seconds=report["seconds"],
+            facts=report["facts"],
+            metadata=report["metadata"],
+        )
 
     def values(self, metric: Metric) -> tuple[float, ...]:
         """Return the values of one metric."""

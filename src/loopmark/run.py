@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from loopmark.case import Case
 from loopmark.errors import LoopmarkError
 from loopmark.plan import MINIMUM_VALUE, Effort, held_of, is_field_block, loops_of, order_of, values_of
-from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome, Side, Trace
+from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome, Trace
 from loopmark.task import Order, Task
 
 
@@ -212,7 +212,7 @@ class Conductor:
             if answer["judgement"]:
                 self._retire(plan, arm, answer["judgement"], status="not comparable")
                 return None
-        measurements[arm.label] = _measurement(arm, answer)
+        measurements[arm.label] = Measurement.reported(arm.label, answer)
         return None
 
     def _run(
@@ -289,23 +289,6 @@ class Conductor:
         ]
         if arm.label == self.campaign.baseline:
             raise _BaselineRetiredError(f"the baseline {arm.label} was retired in {name}: {reason}")
-
-
-def _measurement(arm: Arm, answer: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        arm=arm.label,
-        loops=answer["loops"],
-        wall=tuple(answer["wall"]),
-        client_cpu=tuple(answer["client_cpu"]),
-        server_cpu=tuple(answer["server_cpu"]),
-        warmups=tuple(answer["warmups"]),
-        client=Side(**answer["client"]),
-        server=Side(**answer["server"]),
-        peak=answer["peak"],
-        seconds=answer["seconds"],
-        facts=answer["facts"],
-        metadata=answer["metadata"],
-    )
 
 
 def _deadline(connections: int) -> float:
