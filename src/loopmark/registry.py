@@ -109,7 +109,9 @@ def names_in(plugin: Path) -> dict[str, list[str]]:
 
 def close_matches(name: str, known: Iterable[str]) -> str:
     """Say which names come close, as the end of a sentence; empty when none does."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    names = list(known)
+    begun = [each for each in names if name and each.startswith(name)]
+    close = begun[:3] or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

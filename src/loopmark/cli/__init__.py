@@ -21,7 +21,7 @@ Examples:
 Completion: eval "$(_LOOPMARK_COMPLETE=bash_source loopmark)"   (or zsh_source, fish_source)
 """
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +56,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        status = BROKEN_PIPE
     sys.exit(status)
 
 

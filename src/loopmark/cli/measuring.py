@@ -104,7 +104,13 @@ roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for
     help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
 )
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
-@click.option("--certs", "certificates", type=click.Path(path_type=Path), metavar="DIR", help="Certificates to use.")
+@click.option(
+    "--certs",
+    "certificates",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where certificates are, and made on first use.",
+)
 @click.option("--no-progress", is_flag=True, help="Print the result only.")
 def run(  # click's options are described where they are declared
     *,
@@ -128,7 +134,10 @@ def run(  # click's options are described where they are declared
     prepared = prepare(Request(effort=effort, **wishes))  # type: ignore[arg-type]  # click has checked their types
     path = store.create(results, prepared.campaign)
     interrupted = _conduct(prepared, effort, path, wanted=not no_progress)
-    click.echo(comparison(prepared.campaign, "text"))
+    if prepared.campaign.blocks:
+        click.echo(comparison(prepared.campaign, "text"))
+    else:
+        click.echo("No block was completed, so there is nothing to compare; `loopmark show` tells why.")
     click.echo(f"results: {path}")
     return INTERRUPTED if interrupted else status_of(prepared.campaign)
 

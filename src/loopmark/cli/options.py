@@ -69,7 +69,10 @@ def complete_benchmark(ctx: click.Context, param: click.Parameter, incomplete: s
 
 def positive(text: str) -> int:
     """Read a whole number of at least 1."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is none") from None
     if number < 1:
         raise ValueError(f"{number} is less than 1")
     return number

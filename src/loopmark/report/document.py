@@ -7,6 +7,7 @@ from loopmark.case import Case, ClosePolicy, Cores, Metric, Role
 from loopmark.record import Campaign
 from loopmark.report.figures import BUSY, CaseFigures, shown_name
 from loopmark.report.tables import Group, Table, groups, interval, table
+from loopmark.stats import minimum_blocks
 
 FIELD_BLOCKS = 3
 """With fewer than these, no field ratio is called another result."""
@@ -138,6 +139,8 @@ def _precision(campaign: Campaign, group: Group) -> Iterator[str]:
             f"{case.plan.loops} connections for each contender"
         )
     yield f"Measured: {'; '.join(counts)}."
+    if min(len(case.blocks) for case in group.cases) < minimum_blocks():
+        yield f"A 95 % interval needs at least {minimum_blocks()} blocks: more time, or fewer contenders, give more."
     twins = []
     for case in group.cases:
         metric = case.plan.case.primary
