@@ -1,4 +1,4 @@
-import time
+import threading
 
 import pytest
 from tests.broken import HidesItsTLS, LosesTheValue, ReplacesExceptions
@@ -60,7 +60,7 @@ def test_an_unknown_clause_is_wrong_usage(identity: Identity) -> None:
 def test_a_backend_that_hangs_fails_and_does_not_hang_the_checker(identity: Identity) -> None:
     class Hangs(LosesTheValue):
         def run(self, main: object, /) -> None:  # type: ignore[override]  # it never gets so far
-            time.sleep(1)
+            threading.Event().wait()
 
     (finding,) = check_backend(Hangs(), identity, only=["run_returns_the_value"], deadline=0.05)
     assert finding.status is Status.FAILED
