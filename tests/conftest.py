@@ -1,5 +1,6 @@
+import gc
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -50,3 +51,10 @@ def _load(name: str) -> Backend:
         return registry().contender(name).load()
     except ModuleNotFoundError as error:
         pytest.skip(f"{name}: {error.name} is not installed")
+
+
+@pytest.fixture(scope="module")
+def _collected() -> Iterator[None]:
+    """Let what a module's tests left to the garbage collector be found while that module's marks still hold."""
+    yield
+    gc.collect()

@@ -7,7 +7,12 @@ from loopmark.testing import CLAUSES, Status, check_backend
 from loopmark.tls import Identity
 
 # A broken server may die in a thread of its own, which is its own affair.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    # What a broken backend leaks must not fail the test that comes next.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("_collected"),
+]
 
 DEADLINE = 4.0
 
