@@ -1,5 +1,6 @@
 """Arms in real processes: each ends as it should, and what goes wrong fails its arm only."""
 
+import json
 import os
 import sys
 import threading
@@ -13,11 +14,13 @@ import psutil
 import pytest
 
 from loopmark import block
+from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
 from loopmark.executor import Interpreters
-from loopmark.registry import registry
-from loopmark.run import BlockDiedError
+from loopmark.registry import Source, registry
+from loopmark.spi import TLSProfile
 from loopmark.task import Order, Task, to_json
+from loopmark.tls import Identity
 
 CASE = Case(benchmark="tcp_pingpong", concurrency=2, role=Role.BOTH, peer=None, cores=Cores.ANY, tls=None)
 
@@ -106,27 +109,36 @@ both_ways = pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fres
 
 @both_ways
 def test_an_arm_is_measured_and_its_processes_are_gone(executor: Interpreters, order: Make, fresh: bool) -> None:
-    answer = executor.run(order(fresh=fresh))
+    answer = run(executor, order(fresh=fresh))
     assert (answer["loops"], len(answer["wall"])) == (6, 2)
-    assert answer["seconds"] > answer["timed_seconds"]
+    assert answer["seconds"] > answer["timed_seconds"] > 0
     (interpreter,) = children()
     assert interpreter.children() == []
+
+
+def run(executor: Interpreters, order: Order) -> dict[str, Any]:
+    """Let one arm start, take all of its values and finish; stop at its first error."""
+    answer = executor.start(order)
+    for _ in range(order.warmups + order.values):
+        if "error" not in answer:
+            answer |= executor.turn(order.arm)
+    return answer if "error" in answer or not order.values else {**answer, **executor.finish(order.arm)}
 
 
 @both_ways
 def test_a_block_runs_arm_after_arm(executor: Interpreters, order: Make, fresh: bool) -> None:
     for _ in range(2):
-        assert "error" not in executor.run(order("asyncio", "asyncio", fresh=fresh))
+        assert "error" not in run(executor, order("asyncio", "asyncio", fresh=fresh))
 
 
 def test_fresh_processes_are_marked_and_forked_ones_are_not(executor: Interpreters, order: Make) -> None:
-    layouts = [executor.run(order(fresh=fresh))["metadata"].get("layout") for fresh in (False, True)]
+    layouts = [run(executor, order(fresh=fresh))["metadata"].get("layout") for fresh in (False, True)]
     assert layouts == [None, "fresh processes"]
 
 
 def test_what_a_library_prints_does_not_matter(executor: Interpreters, order: Make) -> None:
     for fresh in (False, True):
-        assert "error" not in executor.run(order(client="Chatty", fresh=fresh))
+        assert "error" not in run(executor, order(client="Chatty", fresh=fresh))
 
 
 @both_ways
@@ -142,10 +154,10 @@ def test_what_a_library_prints_does_not_matter(executor: Interpreters, order: Ma
 def test_a_client_that_dies_fails_its_arm_only(
     executor: Interpreters, order: Make, client: str, words: list[str], fresh: bool
 ) -> None:
-    answer = executor.run(order(client=client, fresh=fresh))
+    answer = run(executor, order(client=client, fresh=fresh))
     assert all(word in answer["error"] for word in words), answer
     assert "facts" not in answer
-    assert "error" not in executor.run(order())
+    assert "error" not in run(executor, order())
 
 
 @both_ways
@@ -155,20 +167,61 @@ def test_a_client_that_dies_fails_its_arm_only(
 def test_a_server_that_dies_fails_its_arm_only_and_its_last_words_are_told(
     executor: Interpreters, order: Make, server: str, words: str, fresh: bool
 ) -> None:
-    answer = executor.run(order(server=server, fresh=fresh))
+    answer = run(executor, order(server=server, fresh=fresh))
     assert "the server's process ended" in answer["error"]
     assert words in answer["error"]
-    assert "error" not in executor.run(order())
+    assert "error" not in run(executor, order())
 
 
 @both_ways
 def test_an_arm_that_is_stuck_ends_at_its_deadline(executor: Interpreters, order: Make, fresh: bool) -> None:
-    answer = executor.run(order(client="Hangs", fresh=fresh, deadline=0.25))
+    answer = run(executor, order(client="Hangs", fresh=fresh, deadline=0.25))
     assert answer["error"] == "did not end within 0.25 s"
     (interpreter,) = children()
     _, alive = psutil.wait_procs(interpreter.children(recursive=True), timeout=60)
     assert not alive
-    assert "error" not in executor.run(order())
+    assert "error" not in run(executor, order())
+
+
+@both_ways
+def test_the_arms_of_a_block_are_alive_together_and_take_turns(
+    executor: Interpreters, order: Make, fresh: bool
+) -> None:
+    arms = {name: replace(order(name, name, fresh=fresh), arm=name) for name in ("asyncio", "blocking")}
+    for each in arms.values():
+        assert "error" not in executor.start(each)
+    for name in ("asyncio", "blocking", "blocking", "asyncio", "asyncio", "blocking"):
+        assert executor.turn(name)["timed_seconds"] > 0
+    answers = {name: executor.finish(name) for name in arms}
+    assert [len(answer["wall"]) for answer in answers.values()] == [2, 2]
+
+
+@both_ways
+def test_an_arm_that_fails_leaves_the_others_their_turns(executor: Interpreters, order: Make, fresh: bool) -> None:
+    assert "error" not in executor.start(replace(order(fresh=fresh), arm="good"))
+    assert "error" in executor.start(replace(order(client="Dies", fresh=fresh), arm="bad"))
+    for _ in range(3):
+        assert "error" not in executor.turn("good")
+    assert len(executor.finish("good")["wall"]) == 2
+
+
+@both_ways
+def test_the_floor_takes_its_turns_in_memory(
+    executor: Interpreters, order: Make, identity: Identity, fresh: bool
+) -> None:
+    case = replace(CASE, benchmark="tls_pingpong", tls=TLSProfile())
+    plain = order(fresh=fresh, floor=True)
+    client = replace(
+        plain.client, case=case, identity=identity, benchmark=Source(value="loopmark.benchmarks.tls_pingpong:BENCHMARK")
+    )
+    answer = run(executor, replace(plain, client=client))
+    assert (
+        answer["facts"]["equal"].items()
+        >= {"tls_version": "TLSv1.3", "session_reused": False, "verified": True}.items()
+    )
+    assert answer["wall"] == pytest.approx(
+        [ours + theirs for ours, theirs in zip(answer["client_cpu"], answer["server_cpu"], strict=True)]
+    )
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted on Linux")
@@ -180,7 +233,7 @@ def test_a_second_thread_makes_forking_an_error() -> None:
         with (
             TemporaryFile() as log,
             pytest.raises(RuntimeError, match="threads in the block's interpreter"),
-            block._forked(lambda: None, log),
+            block._forked(lambda: None, log, []),
         ):
             pass
     finally:
@@ -192,7 +245,7 @@ def test_an_interpreter_that_dies_ends_the_block_with_its_status(executor: Inter
     (interpreter,) = children()
     interpreter.kill()
     with pytest.raises(BlockDiedError, match="died with exit status -9"):
-        executor.run(order())
+        run(executor, order())
 
 
 def test_closing_a_block_ends_what_it_has_started(order: Make) -> None:
@@ -201,7 +254,7 @@ def test_closing_a_block_ends_what_it_has_started(order: Make) -> None:
     assert interpreters._process is not None
     assert interpreters._process.stdin is not None
     # An order without waiting for its answer.
-    interpreters._process.stdin.write(to_json(order(client="Hangs")) + "\n")
+    interpreters._process.stdin.write(json.dumps({"start": to_json(order(client="Hangs"))}) + "\n")
     interpreters._process.stdin.flush()
     family: list[psutil.Process] = []
     try:

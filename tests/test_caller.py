@@ -1,5 +1,6 @@
 """The client's process: what it proves, and that every count and clock that does not fit fails the arm."""
 
+import io
 import json
 import os
 import ssl
@@ -18,7 +19,7 @@ import pytest
 
 from loopmark import caller as callers
 from loopmark import procfs
-from loopmark.caller import Caller, fulfil, report
+from loopmark.caller import Caller, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
 from loopmark.peer import Handle, spawned
@@ -27,6 +28,7 @@ from loopmark.spi import Address, Facts, Options, TLSProfile
 from loopmark.task import Order, Task, to_json
 from loopmark.tls import Identity
 from loopmark.traffic import churn
+from loopmark.turns import Turns
 
 TLS = Case(benchmark="tls_pingpong", concurrency=2, role=Role.BOTH, peer=None, cores=Cores.ANY, tls=TLSProfile())
 PLAIN = replace(TLS, benchmark="tcp_pingpong", tls=None)
@@ -133,7 +135,7 @@ def test_another_loop_than_the_given_one_fails_the_proof(
 
 def test_another_loop_in_the_server_fails_the_proof(zippy: Callable[[str], Contender]) -> None:
     # The server ends over it, and so leaves its client's connections open: that is one more process's end.
-    answer = in_process(replace(order_of(task_of(PLAIN)), server=task_of(PLAIN, zippy("zippy-ignored"))))
+    (answer,) = in_process(replace(order_of(task_of(PLAIN)), server=task_of(PLAIN, zippy("zippy-ignored"))))
     assert answer == {"error": "the server's process ended"}
 
 
@@ -318,10 +320,13 @@ def test_a_server_that_never_rests_is_told(caller: Caller, monkeypatch: pytest.M
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_an_arm_reports_what_a_campaign_stores(identity: Identity, concurrency: int) -> None:
     order = order_of(task_of(replace(TLS, concurrency=concurrency), "blocking", identity), trace=True)
-    answer = in_process(order)
+    proof, *turns, readings = in_process(order)
+    timed = [turn["timed_seconds"] for turn in turns]
+    assert len(timed) == 3
+    answer = {**proof, **readings}
     assert (answer["loops"], len(answer["wall"]), len(answer["warmups"])) == (6, 2, 1)
     assert len(answer["client_cpu"]) == len(answer["server_cpu"]) == 2
-    assert answer["timed_seconds"] == pytest.approx(6 * (sum(answer["wall"]) + sum(answer["warmups"])))
+    assert sum(timed) == pytest.approx(6 * (sum(answer["wall"]) + sum(answer["warmups"])))
     assert answer["peak"] == concurrency
     assert answer["judgement"] is None
     for side in ("client", "server"):
@@ -337,8 +342,7 @@ def test_an_arm_reports_what_a_campaign_stores(identity: Identity, concurrency: 
 
 
 def test_an_order_without_values_finds_the_pace(identity: Identity) -> None:
-    with spawned(task_of(TLS, "blocking", identity)) as handle:
-        answer = fulfil(order_of(task_of(TLS, "blocking", identity), values=0, warmups=0), handle)
+    (answer,) = in_process(order_of(task_of(TLS, "blocking", identity), values=0, warmups=0))
     assert answer["pace"] > 0
     assert "wall" not in answer
 
@@ -352,27 +356,33 @@ def test_an_order_without_values_finds_the_pace(identity: Identity) -> None:
         (ZeroDivisionError("oh"), {"error": "other: ZeroDivisionError: oh"}),
     ],
 )
-def test_a_failure_becomes_the_report(
-    error: Exception, answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(order: Order, server: Handle) -> dict[str, Any]:
+def test_a_failure_is_told(error: Exception, answer: dict[str, Any]) -> None:
+    def fail() -> None:
         raise error
 
-    monkeypatch.setattr(callers, "fulfil", fail)
-    assert report(order_of(task_of(PLAIN)), cast("Handle", None)) == answer
+    told = io.StringIO()
+    report(Turns(-1, told), fail)
+    assert json.loads(told.getvalue()) == answer
 
 
-def in_process(order: Order) -> dict[str, Any]:
-    """Fulfil an order in a process of its own: pyperf allows one runner in each."""
+def test_a_client_whose_block_has_gone_takes_no_further_value(identity: Identity) -> None:
+    order = order_of(task_of(TLS, "blocking", identity))
+    proof, turn = in_process(order, turns=1, status=1)
+    assert (set(proof), set(turn)) == ({"facts", "proof_seconds"}, {"timed_seconds"})
+
+
+def in_process(order: Order, *, turns: int = 10, status: int = 0) -> list[dict[str, Any]]:
+    """Fulfil an order in a process of its own, since pyperf allows one runner in each; return what it tells."""
     done = subprocess.run(
         [sys.executable, "-m", "loopmark.caller", to_json(order), str(os.getpid())],
+        input="." * turns,
         capture_output=True,
         text=True,
         timeout=100,
-        check=True,
+        check=False,
     )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    assert done.returncode == status, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 # What is used of pyperf without being documented there

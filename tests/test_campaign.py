@@ -13,7 +13,7 @@ from loopmark.campaign import Prepared, Request, prepare
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey
-from loopmark.record import Arm, Outcome
+from loopmark.record import Arm, Kind, Outcome
 from loopmark.registry import registry
 from loopmark.task import Task
 
@@ -48,7 +48,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
 
 
 def labels(prepared: Prepared) -> list[str]:
-    return [arm.label for arm in prepared.campaign.cases[0].arms]
+    return [arm.label for arm in prepared.campaign.cases[0].arms if arm.kind is not Kind.FLOOR]
 
 
 # Who takes part
@@ -66,7 +66,7 @@ def test_the_baseline_is_added_when_it_is_not_named(ask: Ask) -> None:
 def test_another_baseline_has_its_own_twin(ask: Ask) -> None:
     prepared = ask(contenders=("asyncio", "trio"), baseline="trio")
     assert labels(prepared) == ["trio", "asyncio", "trio.twin"]
-    assert (prepared.campaign.baseline, prepared.campaign.twin) == ("trio", "trio.twin")
+    assert (prepared.campaign.baseline, prepared.campaign.cases[0].labels(Kind.TWIN)) == ("trio", ("trio.twin",))
 
 
 def test_a_contender_that_is_named_twice_runs_once(ask: Ask) -> None:
@@ -79,13 +79,13 @@ def test_anyio_is_an_alias_as_baseline_too(ask: Ask) -> None:
 
 def test_hidden_arms_are_marked_and_run_beside_the_others(ask: Ask) -> None:
     prepared = ask(contenders=("trio",), hidden=("blocking",))
-    assert prepared.campaign.cases[0].arms[-1] == Arm(label="blocking", contender="blocking", hidden=True)
+    assert prepared.campaign.cases[0].arms[-1] == Arm(label="blocking", contender="blocking", kind=Kind.HIDDEN)
     assert labels(prepared) == ["asyncio", "trio", "asyncio.twin", "blocking"]
 
 
 def test_hidden_arms_are_not_shown_as_contenders_as_well(ask: Ask) -> None:
     arms = ask(hidden=("blocking",)).campaign.cases[0].arms
-    assert [arm.hidden for arm in arms if arm.contender == "blocking"] == [True]
+    assert [arm.kind for arm in arms if arm.contender == "blocking"] == [Kind.HIDDEN]
 
 
 @pytest.mark.parametrize("option", ["contenders", "hidden"])
@@ -276,3 +276,29 @@ def test_the_limits_of_the_greatest_concurrency_are_checked(ask: Ask, monkeypatc
     monkeypatch.setattr(limits, "check", asked.append)
     ask(concurrencies=(10, 500, 1))
     assert asked == [500]
+
+
+# Controls
+
+
+def test_every_tls_case_has_a_floor_and_a_plain_one_has_none(ask: Ask) -> None:
+    assert ask().campaign.cases[0].labels(Kind.FLOOR) == ("floor",)
+    assert ask(benchmarks=("tcp_pingpong",)).campaign.cases[0].labels(Kind.FLOOR) == ()
+
+
+def test_more_twins_and_the_positive_control_come_on_request(ask: Ask) -> None:
+    case = ask(contenders=("trio",), twins=3, control=True).campaign.cases[0]
+    assert case.labels(Kind.TWIN) == ("asyncio.twin", "asyncio.twin2", "asyncio.twin3")
+    assert case.labels(Kind.CONTROL) == ("asyncio.control",)
+    assert {arm.contender for arm in case.arms if arm.kind in (Kind.TWIN, Kind.CONTROL)} == {"asyncio"}
+
+
+def test_a_control_needs_values_of_which_it_can_hide_a_fiftieth(ask: Ask) -> None:
+    with pytest.raises(UsageError, match="give -n a multiple of 50"):
+        ask(connections=(1010,), control=True)
+    assert ask(connections=(1000,), control=True).campaign.cases[0].case.burst
+
+
+def test_margin_and_target_are_declared_in_the_campaign(ask: Ask) -> None:
+    campaign = ask(margin=0.02, effort=replace(plan.DEFAULT, target=0.005)).campaign
+    assert (campaign.margin, campaign.target) == (0.02, 0.005)

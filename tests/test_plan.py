@@ -1,10 +1,12 @@
 """What is measured, how often and in which order."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from loopmark import plan
 from loopmark.case import Benchmark, Case, Cores, Role
 from loopmark.errors import UsageError
 from loopmark.plan import DEFAULT, FAST, MAXIMUM_CONCURRENCY, RIGOROUS, Effort
-from loopmark.record import Arm
+from loopmark.record import Arm, Kind
 from loopmark.service import AnswerOnce, Talk
 from loopmark.spi import TLSProfile
 
@@ -88,9 +90,9 @@ def test_one_at_a_time_has_a_warm_up_and_five_values() -> None:
     assert plan.values_of(case(1), DEFAULT) == (1, 5)
 
 
-def test_from_a_hundred_at_a_time_on_three_values_do() -> None:
+def test_from_a_hundred_at_a_time_on_two_values_do() -> None:
     assert plan.values_of(case(99), DEFAULT) == (1, 5)
-    assert plan.values_of(case(100), DEFAULT) == (1, 3)
+    assert plan.values_of(case(100), DEFAULT) == (1, 2)
 
 
 def test_a_fast_block_has_one_value() -> None:
@@ -115,11 +117,11 @@ def test_every_arm_has_at_least_one_value_and_never_more_than_asked_for(concurre
 
 
 def test_the_baseline_runs_twice_and_hidden_arms_are_marked() -> None:
-    assert plan.arms_of(["asyncio", "trio"], "asyncio", ["yardstick"]) == (
+    assert plan.arms_of(["asyncio", "trio"], "asyncio", hidden=["yardstick"]) == (
         Arm(label="asyncio", contender="asyncio"),
         Arm(label="trio", contender="trio"),
-        Arm(label="asyncio.twin", contender="asyncio"),
-        Arm(label="yardstick", contender="yardstick", hidden=True),
+        Arm(label="asyncio.twin", contender="asyncio", kind=Kind.TWIN),
+        Arm(label="yardstick", contender="yardstick", kind=Kind.HIDDEN),
     )
 
 
@@ -217,3 +219,51 @@ def test_fewer_connections_than_three_rounds_are_refused_with_what_to_type() -> 
     assert cases(concurrencies=[10], connections=[30])
     with pytest.raises(UsageError, match="type -n 30 or more, or -n 29 without -c"):
         cases(concurrencies=[10], connections=[29])
+
+
+# Rounds
+
+
+def test_every_round_has_an_order_of_its_own_warm_up_included() -> None:
+    rounds = plan.rounds_of(1, case(1), 0, ARMS, DEFAULT)
+    assert len(rounds) == 6
+    assert all(sorted(one) == sorted(arm.label for arm in ARMS) for one in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_the_orders_of_rounds_depend_on_seed_case_block_and_round_only() -> None:
+    assert plan.rounds_of(1, case(1), 3, ARMS, DEFAULT) == plan.rounds_of(1, case(1), 3, ARMS, DEFAULT)
+    others = [plan.rounds_of(*each, ARMS, DEFAULT) for each in ((2, case(1), 3), (1, case(10), 3), (1, case(1), 4))]
+    assert plan.rounds_of(1, case(1), 3, ARMS, DEFAULT) not in others
+
+
+def test_every_arm_is_as_often_in_every_place_of_a_round() -> None:
+    arms = ARMS[:3]
+    rounds = [one for index in range(200) for one in plan.rounds_of(1, case(1), index, arms, DEFAULT)]
+    counts = Counter(rounds)
+    assert len(counts) == 6
+    assert scipy.stats.chisquare(list(counts.values())).pvalue > 1e-6
+
+
+def test_with_very_many_connections_each_arm_has_the_memory_for_itself() -> None:
+    assert plan.rounds_of(1, case(100), 0, ARMS, DEFAULT)
+    assert plan.rounds_of(1, case(101), 0, ARMS, DEFAULT) == ()
+
+
+# The positive control, and the looks at the width
+
+
+@given(st.floats(1e-6, 0.1), st.sampled_from([1, 10, 30, 100, 1000]))
+def test_with_a_control_a_value_is_a_multiple_of_the_concurrency_and_of_fifty(pace: float, concurrency: int) -> None:
+    loops = plan.loops_of(case(concurrency), pace, control=True)
+    assert loops % concurrency == loops % plan.CONTROL_SHARE == 0
+    assert loops >= plan.loops_of(case(concurrency), pace)
+
+
+def test_only_the_control_does_more_than_it_counts() -> None:
+    done = {arm.kind: plan.surplus_of(arm, 300) for arm in plan.arms_of(["a"], "a", control=True, floor=True)}
+    assert done == {Kind.CONTENDER: 0, Kind.TWIN: 0, Kind.CONTROL: 6, Kind.FLOOR: 0}
+
+
+def test_widths_are_looked_at_from_the_fewest_blocks_on_and_then_every_fourth() -> None:
+    assert [blocks for blocks in range(30) if plan.is_time_to_look(blocks, 9)] == [9, 13, 17, 21, 25, 29]

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from loopmark import codec, plan
+from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, Kind, TrafficError
+from loopmark.judgement import needed_blocks, widest_of
 from loopmark.plan import DEFAULT, FAST, Effort
 from loopmark.record import Block, Campaign, CasePlan, Outcome
-from loopmark.run import BlockDiedError, Conductor
+from loopmark.run import Conductor
 from loopmark.spi import TLSProfile
 from loopmark.task import order_from, to_json
 from loopmark.testing import fake
@@ -58,7 +60,7 @@ class Stage:
     saved: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        arms = plan.arms_of(self.contenders, "asyncio", self.hidden)
+        arms = plan.arms_of(self.contenders, "asyncio", hidden=self.hidden)
         self.campaign = Campaign(
             started="2026-11-20T09:15:00Z",
             label="here",
@@ -66,7 +68,8 @@ class Stage:
             seed=self.seed,
             mode=self.effort.mode,
             baseline="asyncio",
-            twin=TWIN,
+            margin=0.01,
+            target=None,
             cases=[CasePlan(case=each, arms=arms, loops=0) for each in self.cases],
         )
 
@@ -227,11 +230,13 @@ def test_measured_seconds_are_those_inside_values_and_warm_up_values() -> None:
     assert campaign.measured_seconds + campaign.proof_seconds < campaign.seconds
 
 
-def test_progress_is_told_of_every_arm_before_it_runs_and_of_every_block_after_it() -> None:
+def test_progress_is_told_of_every_start_and_round_before_it_and_of_every_block_after_it() -> None:
     acted = stage()
     campaign = acted.play()
     assert [(block, arm, position) for _, block, arm, position, _ in acted.progress.arms] == [
-        (block.index, arm, position) for block in campaign.blocks for position, arm in enumerate(block.order)
+        (block.index, arm, block.order.index(arm))
+        for block in campaign.blocks
+        for arm in (*block.order, *(one[0] for one in block.rounds))
     ]
     assert {arms for *_, arms in acted.progress.arms} == {4}
     assert len(acted.progress.left) == 6
@@ -568,3 +573,109 @@ def test_a_campaign_that_came_to_nothing_can_still_be_encoded() -> None:
         acted.play()
     again = codec.decode(acted.saved[-1], Campaign)
     assert dataclasses.asdict(again) == dataclasses.asdict(acted.campaign)
+
+
+# Rounds
+
+
+def test_all_arms_start_then_take_turns_in_rounds_and_finish() -> None:
+    acted = stage(effort=replace(SIX, blocks=1))
+    (block,) = acted.play().blocks
+    warmups, values = plan.values_of(ONE, SIX)
+    assert len(block.rounds) == warmups + values
+    assert acted.executor.turns == [arm for one in block.rounds for arm in one]
+    assert block.rounds == plan.rounds_of(1, ONE, 0, acted.campaign.cases[0].arms, SIX)
+
+
+def test_with_very_many_connections_each_arm_ends_before_the_next_one_starts() -> None:
+    acted = stage(effort=replace(SIX, blocks=1), cases=(replace(ONE, concurrency=1000),))
+    (block,) = acted.play().blocks
+    assert block.rounds == ()
+    assert acted.executor.turns == [arm for arm in block.order for _ in range(3)]
+
+
+def test_who_fails_in_a_turn_costs_the_block_first_and_its_place_then() -> None:
+    acted = stage(Mishap(what=CUT, arm="trio", step="turn"), Mishap(what=CUT, arm="trio", run=1, step="turn"))
+    campaign = acted.play()
+    assert len(campaign.dropped) == 1
+    assert [(each.arm, each.status) for each in campaign.outcomes] == [("trio", "retired")]
+    assert labels(campaign.blocks) == [["asyncio", TWIN, "uvloop"]] * 6
+
+
+def test_who_fails_at_the_finish_has_no_number() -> None:
+    acted = stage(Mishap(what=FactsError("counts differ"), arm="trio", step="finish"))
+    campaign = acted.play()
+    assert [(each.arm, each.reason) for each in campaign.outcomes] == [("trio", "counts differ")]
+    assert labels(campaign.blocks) == [["asyncio", TWIN, "uvloop"]] * 6
+
+
+# When there are blocks enough
+
+
+def aimed(target: float, noise: float, seconds: float = 3000.0) -> Stage:
+    effort = replace(SIX, blocks=None, seconds=seconds, field_every=None, target=target)
+    acted = Stage(effort=effort, executor=FakeExecutor(noise=noise))
+    acted.campaign.target = target
+    return acted
+
+
+def test_a_case_stops_when_its_intervals_are_narrow_enough() -> None:
+    campaign = aimed(0.01, noise=0.002).play()
+    needed = needed_blocks(campaign.cases[0], "asyncio")
+    assert (len(campaign.blocks), campaign.cases[0].ended, campaign.ended) == (needed, "target", "done")
+
+
+def test_it_looks_at_the_widths_every_four_blocks_only() -> None:
+    campaign = aimed(0.01, noise=0.02).play()
+    plan_, blocks = campaign.cases[0], campaign.blocks
+    needed = needed_blocks(plan_, "asyncio")
+    assert plan_.ended == "target"
+    assert len(blocks) > needed
+    assert (len(blocks) - needed) % 4 == 0
+    widest = widest_of(plan_, "asyncio", blocks)
+    before = widest_of(plan_, "asyncio", blocks[:-4])
+    assert widest is not None
+    assert before is not None
+    assert widest <= 0.01 < before
+
+
+def test_a_difference_does_not_stop_it() -> None:
+    acted = aimed(0.0001, noise=0.02, seconds=200.0)
+    acted.executor.costs = {"trio": 0.0004}
+    campaign = acted.play()
+    assert (campaign.cases[0].ended, campaign.ended) == ("time cap", "time cap")
+
+
+def test_each_case_stops_on_its_own_and_says_why() -> None:
+    campaign = stage(cases=(SERVER, ONE)).play()
+    assert [each.ended for each in campaign.cases] == ["blocks", "blocks"]
+
+
+# Controls
+
+
+def test_the_control_makes_more_connections_than_it_counts_and_the_floor_fewer() -> None:
+    acted = stage(effort=replace(SIX, blocks=1))
+    acted.campaign.cases[0].arms = plan.arms_of(["asyncio"], "asyncio", control=True, floor=True)
+    (block,) = acted.play().blocks
+    orders = {order.arm: order for order in acted.executor.orders if order.values}
+    loops = acted.campaign.cases[0].loops
+    assert {arm: (order.loops, order.surplus, order.floor) for arm, order in orders.items()} == {
+        "asyncio": (loops, 0, False),
+        TWIN: (loops, 0, False),
+        "asyncio.control": (loops, loops // 50, False),
+        "floor": (max(10, loops // 5), 0, True),
+    }
+    assert loops % 50 == 0
+    assert set(block.measurements) == set(orders)
+
+
+def test_a_field_block_has_no_floor() -> None:
+    acted = stage(effort=replace(SIX, blocks=2, field_every=1))
+    acted.campaign.cases[0].arms = plan.arms_of(["asyncio"], "asyncio", floor=True)
+    campaign = acted.play()
+    assert [(block.field, "floor" in block.measurements) for block in campaign.blocks] == [
+        (False, True),
+        (True, False),
+        (False, True),
+    ]

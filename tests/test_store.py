@@ -20,7 +20,7 @@ from loopmark import redact, store
 from loopmark.case import Case, Cores, Metric, Role, stored_name
 from loopmark.codec import MismatchError
 from loopmark.errors import DamagedError, UsageError
-from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome, Side, Trace
+from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Outcome, Side, Trace
 from loopmark.spi import TLSProfile
 
 # A campaign as hypothesis makes it: consistent, but with any text, number and length in it. Slashes are left out of
@@ -78,7 +78,7 @@ def measurements(draw: st.DrawFn, label: str) -> Measurement:
 @st.composite
 def campaigns(draw: st.DrawFn) -> Campaign:
     labels = draw(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3, unique=True))
-    arms = tuple(Arm(label=label, contender=draw(texts), hidden=draw(st.booleans())) for label in labels)
+    arms = tuple(Arm(label=label, contender=draw(texts), kind=draw(st.sampled_from(Kind))) for label in labels)
     cases = draw(st.lists(st.sampled_from([SERVER, BOTH]), max_size=2, unique=True))
     blocks = []
     for case in cases:
@@ -90,6 +90,7 @@ def campaigns(draw: st.DrawFn) -> Campaign:
                     index=index,
                     field=draw(st.booleans()),
                     order=tuple(ran),
+                    rounds=tuple(tuple(draw(st.permutations(ran))) for _ in range(draw(st.integers(0, 2)))),
                     measurements={label: draw(measurements(label)) for label in ran},
                     seconds=draw(figures),
                 )
@@ -102,7 +103,8 @@ def campaigns(draw: st.DrawFn) -> Campaign:
         seed=draw(integers),
         mode=draw(texts),
         baseline=labels[0],
-        twin=draw(texts),
+        margin=draw(figures),
+        target=draw(st.none() | figures),
         cases=[CasePlan(case=case, arms=arms, loops=draw(st.integers(1, 1000))) for case in cases],
         blocks=blocks,
         dropped=draw(st.lists(texts, max_size=2)),
@@ -418,10 +420,10 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "a list": lambda text: "[]",
     "nested without end": lambda text: "[" * 100_000,
     "deep inside": lambda text: text.replace('"machine": {', '"machine": {"x": ' + "[" * 900 + "]" * 900 + ", ", 1),
-    "no schema": lambda text: text.replace('"schema": 1,', "", 1),
-    "another schema": lambda text: text.replace('"schema": 1', '"schema": 2', 1),
-    "schema as truth": lambda text: text.replace('"schema": 1', '"schema": true', 1),
-    "schema as text": lambda text: text.replace('"schema": 1', '"schema": "1\\n2"', 1),
+    "no schema": lambda text: text.replace('"schema": 2,', "", 1),
+    "another schema": lambda text: text.replace('"schema": 2', '"schema": 3', 1),
+    "schema as truth": lambda text: text.replace('"schema": 2', '"schema": true', 1),
+    "schema as text": lambda text: text.replace('"schema": 2', '"schema": "1\\n2"', 1),
     "an unknown key": lambda text: text.replace('"seed"', '"sead": 0, "seed"', 1),
     "a missing key": lambda text: text.replace('"seed": 1,', "", 1),
     "a key twice": lambda text: text.replace('"seed": 1,', '"seed": 1, "seed": 1,', 1),

@@ -1,7 +1,9 @@
 """One interpreter per block. Both processes of every arm are forked from it, and so share one random memory layout.
 
-`python -m loopmark.block PARENT_PID` reads orders, one JSON line each, and answers each with one line. It imports what
-every arm needs anyway and nothing else: no event loop runs here, and no thread.
+`python -m loopmark.block PARENT_PID` reads commands, one JSON line each, and answers each with one line: `start` an
+arm, let it take its next `turn`, `finish` it. All arms of a block may be alive at once; only the one whose turn it is
+does anything. The interpreter imports what every arm needs anyway and nothing else: no event loop runs here, and no
+thread.
 """
 
 import asyncio  # noqa: F401  # preloaded for all, as a part of the standard library
@@ -17,15 +19,15 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import IO, Any, BinaryIO, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, NoReturn
 
 from pyperf._collect_metadata import collect_metadata
 
-from loopmark import procfs
-from loopmark.caller import report
+from loopmark import caller, floor, procfs
 from loopmark.peer import Handle, die_with_parent, serve
 from loopmark.task import Order, order_from, to_json
+from loopmark.turns import Turns
 
 
 def _main() -> None:
@@ -34,80 +36,173 @@ def _main() -> None:
     collect_metadata()
     gc.collect()
     gc.freeze()
+    block = Block()
     print("ready", flush=True)  # noqa: T201  # the protocol with the scheduler
     for line in sys.stdin:
-        print(json.dumps(run_arm(order_from(line))), flush=True)  # noqa: T201
+        print(json.dumps(block.obey(json.loads(line))), flush=True)  # noqa: T201
 
 
-def run_arm(order: Order) -> dict[str, Any]:
-    """Run both processes of an arm to their end, and return the client's report or `{"error": sentence}`."""
-    start = time.monotonic()
-    with tempfile.TemporaryFile() as server_log, tempfile.TemporaryFile() as client_log:
-        run = _run_fresh if order.fresh else _run_forked
-        answer = run(order, server_log, client_log)
+class Block:
+    """The arms of a block that are alive, by label."""
+
+    def __init__(self) -> None:
+        self._arms: dict[str, _Arm] = {}
+
+    def obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do one command; the answer is what the arm's client tells, or `{"error": sentence}`: the arm is gone then."""
+        start = time.monotonic()
+        match command:
+            case {"start": text}:
+                arm = _Arm(order_from(text), others=list(self._arms.values()))
+                self._arms[arm.label] = arm
+            case {"turn": label} | {"finish": label}:
+                arm = self._arms[label]
+                arm.go()
+            case _:
+                raise ValueError(f"no such command: {command}")
+        answer = arm.listen()
+        arm.seconds += time.monotonic() - start
+        if "error" in answer or "finish" in command:
+            del self._arms[arm.label]
+            arm.end()
+        return {**answer, "seconds": arm.seconds}
+
+
+class _Arm:
+    """The processes of one arm: forked, or fresh interpreters."""
+
+    def __init__(self, order: Order, others: "list[_Arm]") -> None:
+        self._tokens: int
+        self._lines: int
+        self.label = order.arm
+        self.seconds = 0.0
+        self._deadline = order.deadline
+        self._client: subprocess.Popen[bytes] | None = None
+        self._others = [pipe for other in others for pipe in (other._tokens, other._lines)]
+        with contextlib.ExitStack() as stack:
+            self._logs = {side: stack.enter_context(tempfile.TemporaryFile()) for side in ("server", "client")}
+            start = self._start_fresh if order.fresh else self._fork_floor if order.floor else self._fork
+            self._tokens, self._lines = start(order, stack)
+            self._stack = stack.pop_all()
+        self._heard = b""
+
+    def go(self) -> None:
+        """Give the client its turn."""
+        with contextlib.suppress(BrokenPipeError):  # what has become of it is read from its report
+            os.write(self._tokens, b".")
+
+    def listen(self) -> dict[str, Any]:
+        """Return what the client tells next; its last words if it tells nothing or a failure."""
+        answer = self._next_line()
+        if self._client is not None and "metadata" in answer:
+            answer["metadata"]["layout"] = "fresh processes"
         if "error" in answer:
-            words = [_last_words("server", server_log), _last_words("client", client_log)]
+            if self._client is not None:
+                # Its last words may come after its report's end.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._client.wait(timeout=1.0)
+            words = [_last_words(side, log) for side, log in self._logs.items()]
             answer["error"] = "; ".join([answer["error"], *filter(None, words)])
-    answer["seconds"] = time.monotonic() - start
-    return answer
-
-
-def _run_forked(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dict[str, Any]:
-    asked, ask = os.pipe()
-    answered, answer = os.pipe()
-    reported, tell = os.pipe()
-
-    def server() -> None:
-        for unused in (ask, answered, reported, tell):
-            os.close(unused)
-        serve(order.server, os.fdopen(asked, "rb"), os.fdopen(answer, "wb"))
-
-    def client() -> None:
-        for unused in (asked, answer, reported):
-            os.close(unused)
-        handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
-        # No `with`: the pipe's end is taken for this process's, and the last words of a failure come before that.
-        pipe = os.fdopen(tell, "w")
-        json.dump(report(order, handle), pipe)
-        pipe.close()
-
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, reported)
-        stack.enter_context(_forked(server, server_log))
-        stack.enter_context(_forked(client, client_log))
-        for theirs in (asked, ask, answered, answer, tell):
-            os.close(theirs)
-        return _await_report(reported, order.deadline)
-
-
-def _run_fresh(order: Order, server_log: BinaryIO, client_log: BinaryIO) -> dict[str, Any]:
-    """Let new interpreters do it; with their own malloc settings unless the order pins them."""
-    del server_log  # the client starts the server, which writes into the client's
-    environment = {name: value for name, value in os.environ.items() if order.pinned or not name.startswith("MALLOC_")}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "loopmark.caller", to_json(order), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=client_log,
-        env=environment,
-    )
-    assert process.stdout is not None
-    try:
-        answer = _await_report(process.stdout.fileno(), order.deadline)
-        if "error" in answer:
-            # Its last words may come after its report's end.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1.0)
         return answer
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+
+    def end(self) -> None:
+        """End its processes and wait for them."""
+        self._stack.close()
+
+    def _fork(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
+        asked, ask = os.pipe()
+        answered, answer = os.pipe()
+        waited, tokens = os.pipe()
+        lines, tell = os.pipe()
+
+        def server() -> None:
+            for unused in (ask, answered, waited, tokens, lines, tell):
+                os.close(unused)
+            serve(order.server, os.fdopen(asked, "rb"), os.fdopen(answer, "wb"))
+
+        def client() -> None:
+            for unused in (asked, answer, tokens, lines):
+                os.close(unused)
+            handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
+            turns = Turns(waited, os.fdopen(tell, "w"))
+            caller.report(turns, lambda: caller.fulfil(order, handle, turns))
+
+        stack.callback(os.close, tokens)
+        stack.callback(os.close, lines)
+        stack.enter_context(_forked(server, self._logs["server"], self._others))
+        stack.enter_context(_forked(client, self._logs["client"], self._others))
+        for theirs in (asked, ask, answered, answer, waited, tell):
+            os.close(theirs)
+        return tokens, lines
+
+    def _fork_floor(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
+        """Let one process have both sides' part, in memory."""
+        waited, tokens = os.pipe()
+        lines, tell = os.pipe()
+
+        def both() -> None:
+            os.close(tokens)
+            os.close(lines)
+            turns = Turns(waited, os.fdopen(tell, "w"))
+            caller.report(turns, lambda: floor.fulfil(order, turns))
+
+        stack.callback(os.close, tokens)
+        stack.callback(os.close, lines)
+        stack.enter_context(_forked(both, self._logs["client"], self._others))
+        os.close(waited)
+        os.close(tell)
+        return tokens, lines
+
+    def _start_fresh(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
+        """Let new interpreters do it, with their own malloc settings unless the order pins them.
+
+        The client starts the server, which writes into the client's log.
+        """
+        environment = {
+            name: value for name, value in os.environ.items() if order.pinned or not name.startswith("MALLOC_")
+        }
+        role = "loopmark.floor" if order.floor else "loopmark.caller"
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", role, to_json(order), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._logs["client"],
+            env=environment,
+            bufsize=0,
+        )
+        self._client = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stack.callback(process.stdout.close)
+        stack.callback(process.stdin.close)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        return process.stdin.fileno(), process.stdout.fileno()
+
+    def _next_line(self) -> dict[str, Any]:
+        """Read one line; when the scheduler goes away meanwhile, so does this process."""
+        end = time.monotonic() + self._deadline
+        while b"\n" not in self._heard:
+            left = end - time.monotonic()
+            if left <= 0:
+                return {"error": f"did not end within {self._deadline:g} s"}
+            readable, _, _ = select.select([self._lines, sys.stdin.fileno()], [], [], left)
+            if sys.stdin.fileno() in readable:
+                # Commands come one at a time: this can only be the end.
+                raise SystemExit(1)
+            if self._lines in readable:
+                part = os.read(self._lines, 65536)
+                if not part:
+                    return {"error": "the client's process ended without a report"}
+                self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 @contextlib.contextmanager
-def _forked(body: Callable[[], None], log: IO[bytes]) -> Iterator[int]:
-    """Fork a child that runs `body`; it is ended, and waited for, on leaving."""
+def _forked(body: Callable[[], None], log: IO[bytes], unused: Sequence[int]) -> Iterator[int]:
+    """Fork a child that closes `unused` and runs `body`; it is ended, and waited for, on leaving."""
     if (threads := procfs.threads()) not in (None, 1):
         raise RuntimeError(f"{threads} threads in the block's interpreter: forking it is not safe")
     parent = os.getpid()
@@ -115,7 +210,7 @@ def _forked(body: Callable[[], None], log: IO[bytes]) -> Iterator[int]:
         warnings.simplefilter("error")
         pid = os.fork()
     if pid == 0:
-        _child(body, log, parent)
+        _be_child(body, log, unused, parent)
     try:
         yield pid
     finally:
@@ -123,9 +218,11 @@ def _forked(body: Callable[[], None], log: IO[bytes]) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def _child(body: Callable[[], None], log: IO[bytes], parent: int) -> NoReturn:
+def _be_child(body: Callable[[], None], log: IO[bytes], unused: Sequence[int], parent: int) -> NoReturn:
     try:
         die_with_parent(parent)
+        for pipe in unused:
+            os.close(pipe)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         os.dup2(log.fileno(), 1)
@@ -135,29 +232,6 @@ def _child(body: Callable[[], None], log: IO[bytes], parent: int) -> NoReturn:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(0)
-
-
-def _await_report(descriptor: int, deadline: float) -> dict[str, Any]:
-    """Read a report to its end; when the scheduler goes away meanwhile, so does this process."""
-    end = time.monotonic() + deadline
-    text = b""
-    while (left := end - time.monotonic()) > 0:
-        readable, _, _ = select.select([descriptor, sys.stdin.fileno()], [], [], left)
-        if sys.stdin.fileno() in readable:
-            # Orders come one at a time: this can only be the end.
-            raise SystemExit(1)
-        if descriptor in readable:
-            part = os.read(descriptor, 65536)
-            if not part:
-                break
-            text += part
-    else:
-        return {"error": f"did not end within {deadline:g} s"}
-    try:
-        answer: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return {"error": "the client's process ended without a report"}
-    return answer
 
 
 def _last_words(side: str, log: IO[bytes]) -> str | None:

@@ -6,7 +6,6 @@ which the server is at rest, so that no work of one value is charged to another.
 """
 
 import dataclasses
-import json
 import os
 import ssl
 import sys
@@ -26,6 +25,7 @@ from loopmark.relay import RecordingRelay
 from loopmark.spi import Backend, Facts
 from loopmark.task import Order, Task, order_from
 from loopmark.traffic import Target, churn, hold, release, visit
+from loopmark.turns import Turns
 
 # Clocks differ a little; a process on one core cannot use more CPU time than there was wall time.
 CLOCK_SHARE, CLOCK_SECONDS = 0.005, 50e-6
@@ -167,14 +167,22 @@ class Caller:
             if count != connections:
                 raise FactsError(f"{what}: {count} instead of {connections}")
 
-    def measure(self, *, loops: int, warmups: int, values: int) -> dict[str, Any]:
-        """Let a pyperf worker take the values; return them with all readings, per connection."""
+    def measure(self, turns: Turns, *, loops: int, warmups: int, values: int, surplus: int = 0) -> dict[str, Any]:
+        """Let a pyperf worker take the values, each in its turn; return them with all readings, per connection.
+
+        The `surplus` connections of each value are made and proven like the others, but not counted.
+        """
         taken: list[Value] = []
 
         def take(count: int) -> float:
+            turns.wait()
             if len(taken) == warmups:
                 self._readings.settle()
-            taken.append(self.time(count))
+            taken.append(self.time(count + surplus))
+            turns.tell({"timed_seconds": taken[-1].wall})
+            if len(taken) == warmups + values:
+                # What pyperf and we do at the end must not disturb those whose turn it is now.
+                turns.wait()
             return taken[-1].wall
 
         run = pyperf_worker(self.case.name, take, loops, warmups, values, self.task.cpu)
@@ -185,7 +193,6 @@ class Caller:
             "client_cpu": [value.client_cpu / loops for value in timed],
             "server_cpu": [value.server_cpu / loops for value in timed],
             "warmups": [value.wall / loops for value in taken[:warmups]],
-            "timed_seconds": sum(value.wall for value in taken),
             **self._readings.result(loops * values),
             "peak": self._peak,
             "metadata": run.get_metadata(),
@@ -238,33 +245,35 @@ def _check_facts(ours: Facts, theirs: dict[str, Any], secure: bool, nodelay: boo
     }
 
 
-def fulfil(order: Order, server: Handle) -> dict[str, Any]:
-    """Do what an arm was told, in the client's process; the answer is plain data."""
+def fulfil(order: Order, server: Handle, turns: Turns) -> None:
+    """Do what an arm was told, in the client's process: prove the work, then wait for its turns; all is told."""
     caller = Caller(order.client, server)
-    connected = time.perf_counter()
+    start = time.perf_counter()
     answer: dict[str, Any] = {"facts": caller.prove(order.at_once)}
     if order.trace:
         answer |= caller.trace()
     if not order.warmups:
         caller.warm_up(WARM_UP)
-    if order.values:
-        answer |= caller.measure(loops=order.loops, warmups=order.warmups, values=order.values)
-    else:
+    if not order.values:
         answer["pace"] = caller.time(order.loops).wall / order.loops
-    answer["proof_seconds"] = time.perf_counter() - connected - answer.get("timed_seconds", 0.0)
-    return answer
+    turns.tell({**answer, "proof_seconds": time.perf_counter() - start})
+    if order.values:
+        readings = caller.measure(
+            turns, loops=order.loops, warmups=order.warmups, values=order.values, surplus=order.surplus
+        )
+        turns.tell(readings)
 
 
-def report(order: Order, server: Handle) -> dict[str, Any]:
-    """Fulfil an order; a failure becomes `{"error": sentence}`."""
+def report(turns: Turns, work: Callable[[], None]) -> None:
+    """Do the work; a failure is told as `{"error": sentence}`."""
     try:
-        return fulfil(order, server)
+        work()
     except FactsError as error:
-        return {"error": str(error), "facts": True}
+        turns.tell({"error": str(error), "facts": True})
     except LoopmarkError as error:
-        return {"error": str(error)}
+        turns.tell({"error": str(error)})
     except Exception as error:  # noqa: BLE001  # whatever a backend raises fails its arm and nothing else
-        return {"error": str(translate(error))}
+        turns.tell({"error": str(translate(error))})
 
 
 def _main() -> None:
@@ -275,10 +284,8 @@ def _main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with spawned(order.server) as server, out:
-        answer = report(order, server)
-        if "metadata" in answer:
-            answer["metadata"]["layout"] = "fresh processes"
-        json.dump(answer, out)
+        turns = Turns(sys.stdin.fileno(), out)
+        report(turns, lambda: fulfil(order, server, turns))
 
 
 if __name__ == "__main__":

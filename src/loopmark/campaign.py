@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loopmark import certs, limits, machine, plan
+from loopmark.arms import Assign
 from loopmark.case import Benchmark, Case, Cores, Role
-from loopmark.errors import UnavailableError
+from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey, survey
-from loopmark.record import Arm, Campaign, CasePlan, Outcome
+from loopmark.record import Arm, Campaign, CasePlan, Kind, Outcome
 from loopmark.registry import ALIASES
-from loopmark.run import Assign
 from loopmark.task import Task
 from loopmark.tls import Identity
+from loopmark.verdicts import MARGIN
 
 FORK_IS_SAFE = sys.platform.startswith("linux")
 """Elsewhere the system's own libraries may have started threads or hold state that a fork breaks."""
@@ -33,6 +34,10 @@ class Request:
     roles: tuple[Role, ...] = ()
     peer: str | None = None
     baseline: str = "asyncio"
+    twins: int = 1
+    control: bool = False
+    margin: float = MARGIN
+    fresh: bool = False
     label: str | None = None
     effort: plan.Effort = plan.DEFAULT
     seed: int | None = None
@@ -62,7 +67,9 @@ def prepare(request: Request) -> Prepared:
         for name in dict.fromkeys([*names, peer])
         if not known.findings[name].fork_safe
     ]
-    if not FORK_IS_SAFE:
+    if request.fresh:
+        campaign.notes.append("All arms ran in fresh processes, pinned as the forked ones are, with wider intervals.")
+    elif not FORK_IS_SAFE:
         campaign.notes.append(
             "Forking is not safe on this system: all arms run in fresh processes, with wider intervals."
         )
@@ -74,7 +81,7 @@ def prepare(request: Request) -> Prepared:
     identity = None
     if any(benchmark.tls for benchmark in benchmarks):
         identity = certs.ensure(request.certificates)
-    return Prepared(campaign=campaign, assign=_assigner(known, identity, pair))
+    return Prepared(campaign=campaign, assign=_assigner(known, identity, pair, request, baseline))
 
 
 def _contenders(known: Survey, request: Request, baseline: str) -> list[str]:
@@ -113,7 +120,8 @@ def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[st
         seed=request.seed if request.seed is not None else random.SystemRandom().randrange(1_000_000),
         mode=request.effort.mode,
         baseline=baseline,
-        twin=plan.twin_of(baseline),
+        margin=request.margin,
+        target=request.effort.target,
         machine=facts,
         notes=machine.warnings(facts),
     )
@@ -154,8 +162,18 @@ def _add_cases(
             campaign.outcomes.append(Outcome(arm=name, case=benchmark.name, status="unsupported", reason=reason))
     if not benchmark.needs <= set(known.findings[peer].features):
         raise UnavailableError(f"the peer {peer} cannot run {benchmark.name}: name another with --peer NAME")
-    arms = plan.arms_of(able, campaign.baseline, request.hidden)
+    arms = plan.arms_of(
+        able,
+        campaign.baseline,
+        hidden=request.hidden,
+        twins=request.twins,
+        control=request.control,
+        floor=benchmark.tls is not None,
+    )
     for case in cases:
+        if request.control and (case.connections or case.burst) and case.minimum_loops % plan.CONTROL_SHARE:
+            share = plan.CONTROL_SHARE
+            raise UsageError(f"--control counts one connection in {share} less: give -n a multiple of {share}")
         campaign.cases.append(
             CasePlan(case=case, arms=arms, loops=0, question=benchmark.question, close=benchmark.close_policy)
         )
@@ -165,12 +183,16 @@ def _full_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def _assigner(known: Survey, identity: Identity | None, pair: tuple[int, int] | None) -> Assign:
+def _assigner(
+    known: Survey, identity: Identity | None, pair: tuple[int, int] | None, request: Request, baseline: str
+) -> Assign:
     """Put the contender on the side that its role says, the fixed peer on the other, and each on its core."""
 
     def assign(case: Case, arm: Arm) -> tuple[Task, Task, bool]:
-        server = arm.contender if case.role is not Role.CLIENT else case.peer
-        client = arm.contender if case.role is not Role.SERVER else case.peer
+        # The floor loads no contender; its tasks need a name all the same.
+        playing = baseline if arm.kind is Kind.FLOOR else arm.contender
+        server = playing if case.role is not Role.CLIENT else case.peer
+        client = playing if case.role is not Role.SERVER else case.peer
         assert server is not None
         assert client is not None
         client_core, server_core = pair or (None, None)
@@ -186,7 +208,8 @@ def _assigner(known: Survey, identity: Identity | None, pair: tuple[int, int] | 
                 cpu=cpu,
             )
 
-        fresh = not FORK_IS_SAFE or not all(known.findings[name].fork_safe for name in (server, client))
+        safe = FORK_IS_SAFE and all(known.findings[name].fork_safe for name in (server, client))
+        fresh = request.fresh or not safe
         return task(server, server_core), task(client, client_core), fresh
 
     return assign

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from loopmark.run import BlockDiedError
+from loopmark.arms import BlockDiedError
 from loopmark.task import Order, to_json
 
 # Pinned for all processes of a block; see docs/method.md. The threshold for trimming alone is not enough.
@@ -33,17 +33,17 @@ class Interpreters:
         )
         self._read()
 
-    def run(self, order: Order) -> dict[str, Any]:
-        """Let the block run one arm."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(to_json(order) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise self._died() from None
-        answer: dict[str, Any] = json.loads(self._read())
-        return answer
+    def start(self, order: Order) -> dict[str, Any]:
+        """Let an arm start and prove its work."""
+        return self._ask({"start": to_json(order)})
+
+    def turn(self, arm: str) -> dict[str, Any]:
+        """Let an arm take its next value."""
+        return self._ask({"turn": arm})
+
+    def finish(self, arm: str) -> dict[str, Any]:
+        """Take an arm's readings and end it."""
+        return self._ask({"finish": arm})
 
     def close_block(self) -> None:
         """Kill the block's whole session: nothing in it has anything left to say."""
@@ -57,6 +57,17 @@ class Interpreters:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
+
+    def _ask(self, command: dict[str, str]) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        answer: dict[str, Any] = json.loads(self._read())
+        return answer
 
     def _read(self) -> str:
         assert self._process is not None

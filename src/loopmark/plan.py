@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from loopmark.case import Benchmark, Case, Cores, Role
 from loopmark.errors import UsageError
-from loopmark.record import Arm
+from loopmark.record import Arm, Kind
+
+FLOOR = "floor"
+"""Label of the arm that does the same TLS in memory."""
 
 FAST_HELD = 20
 """Connections that are held open at once in the proof of fast blocks after the first."""
@@ -15,11 +18,23 @@ FAST_HELD = 20
 PEERS = ("uvloop-protocol", "asyncio-protocol")
 """The fixed peers of contenders that play one side only, the fastest first."""
 
+IN_ROUNDS_UP_TO = 100
+"""Connections at a time up to which all arms of a block are alive at once."""
+
+FLOOR_SHARE = 5
+"""The floor's values have this part of the others' connections: nothing is judged by them."""
+
 MINIMUM_VALUE = 0.05
 """Seconds that a value must last at least."""
 
 CALIBRATION_MARGIN = 1.6
 """How much longer than that a value is planned: other arms are faster than the calibrated one, and speed wanders."""
+
+CONTROL_SHARE = 50
+"""The positive control makes one connection more than it counts for every so many: a true two percent."""
+
+CHECK_EVERY = 4
+"""Blocks between two looks at the width of the intervals."""
 
 MAXIMUM_CONCURRENCY = 20_000
 """Below the number of ports that a client has towards one server's address."""
@@ -29,7 +44,8 @@ MAXIMUM_CONCURRENCY = 20_000
 class Effort:
     """How much is measured.
 
-    `blocks` of every case, None for as many as fit into `seconds`; a field block follows `field_every` others.
+    `blocks` of every case, None for as many as it takes until all primary intervals are within the half-width `target`,
+    or as fit into `seconds`; a field block follows `field_every` others.
     """
 
     mode: str
@@ -37,10 +53,11 @@ class Effort:
     blocks: int | None
     values: int
     field_every: int | None
+    target: float | None = None
 
 
 FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None)
-DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6)
+DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6, target=0.01)
 RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_every=6)
 
 
@@ -50,7 +67,7 @@ def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. Fast
     blocks have no warm-up value but a few untimed connections.
     """
-    values = min(effort.values, 3) if case.concurrency >= 100 else effort.values
+    values = min(effort.values, 2) if case.concurrency >= 100 else effort.values
     return int(values > 1), values
 
 
@@ -59,16 +76,25 @@ def held_of(case: Case, effort: Effort, *, first: bool) -> int:
     return case.concurrency if first or effort.values > 1 else min(case.concurrency, FAST_HELD)
 
 
-def arms_of(contenders: Sequence[str], baseline: str, hidden: Sequence[str] = ()) -> tuple[Arm, ...]:
-    """Every contender once, and the baseline a second time as its own A/A twin."""
+def arms_of(
+    contenders: Sequence[str],
+    baseline: str,
+    *,
+    hidden: Sequence[str] = (),
+    twins: int = 1,
+    control: bool = False,
+    floor: bool = False,
+) -> tuple[Arm, ...]:
+    """Every contender once, the baseline again as its own A/A twin, on request the positive control and the floor."""
     arms = [Arm(label=name, contender=name) for name in contenders]
-    arms.append(Arm(label=twin_of(baseline), contender=baseline))
-    return (*arms, *(Arm(label=name, contender=name, hidden=True) for name in hidden))
-
-
-def twin_of(baseline: str) -> str:
-    """Return the label of the baseline's second arm."""
-    return f"{baseline}.twin"
+    for number in range(1, twins + 1):
+        label = f"{baseline}.twin" if number == 1 else f"{baseline}.twin{number}"
+        arms.append(Arm(label=label, contender=baseline, kind=Kind.TWIN))
+    if control:
+        arms.append(Arm(label=f"{baseline}.control", contender=baseline, kind=Kind.CONTROL))
+    if floor:
+        arms.append(Arm(label=FLOOR, contender=FLOOR, kind=Kind.FLOOR))
+    return (*arms, *(Arm(label=name, contender=name, kind=Kind.HIDDEN) for name in hidden))
 
 
 def order_of(seed: int, case: Case, index: int, arms: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -77,15 +103,48 @@ def order_of(seed: int, case: Case, index: int, arms: Sequence[Arm]) -> tuple[Ar
     return tuple(generator.sample(list(arms), k=len(arms)))
 
 
-def loops_of(case: Case, pace: float) -> int:
+def rounds_of(seed: int, case: Case, index: int, arms: Sequence[Arm], effort: Effort) -> tuple[tuple[str, ...], ...]:
+    """Return the order of the arms in every round of a block, warm-up included; none where rounds are not possible.
+
+    In a round every arm takes one value, so that arms are compared within a second, and not within minutes: what
+    neighbours do to a shared machine comes and goes in tenths of a second. With very many connections at a time each
+    arm has the machine, and above all its memory, for itself.
+    """
+    if case.concurrency > IN_ROUNDS_UP_TO:
+        return ()
+
+    def one(number: int) -> tuple[str, ...]:
+        generator = random.Random(f"{seed}/{case.name}/{index}/{number}")  # noqa: S311  # reproducible, not secret
+        return tuple(arm.label for arm in generator.sample(list(arms), k=len(arms)))
+
+    return tuple(one(number) for number in range(sum(values_of(case, effort))))
+
+
+def loops_of(case: Case, pace: float, *, control: bool = False) -> int:
     """Return how many connections make a value, from the baseline's wall seconds per connection.
 
-    A multiple of the concurrency, so that all workers are busy to the end.
+    A multiple of the concurrency, so that all workers are busy to the end; with a positive control of its share, too.
     """
     if case.connections is not None or case.burst:
         return case.minimum_loops
-    enough = math.ceil(MINIMUM_VALUE * CALIBRATION_MARGIN / pace)
-    return max(case.minimum_loops, math.ceil(enough / case.concurrency) * case.concurrency)
+    step = math.lcm(case.concurrency, CONTROL_SHARE) if control else case.concurrency
+    enough = max(case.minimum_loops, MINIMUM_VALUE * CALIBRATION_MARGIN / pace)
+    return math.ceil(enough / step) * step
+
+
+def loops_for(arm: Arm, loops: int) -> int:
+    """Return how many connections, or conversations in memory, an arm counts in a value."""
+    return max(10, loops // FLOOR_SHARE) if arm.kind is Kind.FLOOR else loops
+
+
+def surplus_of(arm: Arm, loops: int) -> int:
+    """Return how many connections an arm makes beyond those that it counts."""
+    return loops // CONTROL_SHARE if arm.kind is Kind.CONTROL else 0
+
+
+def is_time_to_look(blocks: int, minimum: int) -> bool:
+    """Tell whether the widths are looked at after so many blocks: from the fewest that give intervals on, at times."""
+    return blocks >= minimum and (blocks - minimum) % CHECK_EVERY == 0
 
 
 def is_field_block(index: int, effort: Effort) -> bool:

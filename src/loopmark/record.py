@@ -2,18 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from loopmark.case import Case, ClosePolicy, Metric
 
 
+class Kind(StrEnum):
+    """What an arm is there for.
+
+    `twin`: the baseline again, under another label: whatever is found there is noise. `control`: the baseline with two
+    percent more work than is counted: what must be found. `floor`: handshake and messages in memory, without any
+    socket or loop. `hidden`: a yardstick of the tests, in no table.
+    """
+
+    CONTENDER = "contender"
+    TWIN = "twin"
+    CONTROL = "control"
+    FLOOR = "floor"
+    HIDDEN = "hidden"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One contender under one label; the twin is the baseline again, hidden arms are yardsticks of the tests."""
+    """One contender under one label; the floor is an arm without a contender."""
 
     label: str
     contender: str
-    hidden: bool = False
+    kind: Kind = Kind.CONTENDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +93,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One complete block of one case: every arm that is still in, in the order in which they ran.
+    """One complete block of one case: every arm that is still in.
+
+    `order` is that in which they started and proved their work. Then all took one value after another, in rounds: the
+    warm-up rounds first, each in a random order of its own, all of which `rounds` has. Without rounds each arm took all
+    of its values, and ended, before the next one started.
 
     A field block ran in fresh processes with nothing pinned; its numbers are shown beside the others, never mixed.
     """
@@ -86,6 +106,7 @@ class Block:
     index: int
     field: bool
     order: tuple[str, ...]
+    rounds: tuple[tuple[str, ...], ...]
     measurements: dict[str, Measurement]
     seconds: float
 
@@ -94,6 +115,7 @@ class Block:
         return replace(
             self,
             order=tuple(each for each in self.order if each != arm),
+            rounds=tuple(tuple(each for each in one if each != arm) for one in self.rounds),
             measurements={each: value for each, value in self.measurements.items() if each != arm},
         )
 
@@ -133,6 +155,12 @@ class CasePlan:
     question: str = ""
     """The benchmark's own, so that a table can be read without the benchmark."""
     close: ClosePolicy | None = None
+    ended: str = ""
+    """Why its blocks are as many as they are: `target`, `blocks`, `time cap`; empty when something else ended them."""
+
+    def labels(self, *kinds: Kind) -> tuple[str, ...]:
+        """Return the labels of the arms of some kinds, in the campaign's order."""
+        return tuple(arm.label for arm in self.arms if arm.kind in kinds)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,7 +175,10 @@ class Campaign:
     mode: str
     """`fast`, `default` or `rigorous`."""
     baseline: str
-    twin: str
+    margin: float
+    """Differences up to this share count as none: 0.01 is one percent. Declared before anything was measured."""
+    target: float | None
+    """Half-width of all primary intervals at which a case stops by itself; None: it does not."""
     cases: list[CasePlan] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)

@@ -4,49 +4,26 @@ An arm that contradicts its facts, or fails twice, is retired with its reason an
 a retired baseline, a dead block interpreter or an interrupt ends it.
 """
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from loopmark.case import Case
+from loopmark.arms import Arms, Assign, BlockDiedError, Executor, Progress
 from loopmark.errors import LoopmarkError
-from loopmark.plan import MINIMUM_VALUE, Effort, held_of, is_field_block, loops_of, order_of, values_of
-from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome, Trace
-from loopmark.task import Order, Task
-
-
-class BlockDiedError(LoopmarkError):
-    """A block's interpreter ended by itself; nothing that is measured after that could be trusted."""
-
-
-class Executor(Protocol):
-    """Runs arms in processes; the tests have one with a virtual clock."""
-
-    def open_block(self) -> None:
-        """Draw a new memory layout: start a fresh interpreter."""
-
-    def run(self, order: Order) -> dict[str, Any]:
-        """Run one arm to its end; the answer is the client's report, or has an `error`. Raises BlockDiedError."""
-
-    def close_block(self) -> None:
-        """End the interpreter and whatever it has started."""
-
-
-class Progress(Protocol):
-    """Is told what happens between measurements, never during one."""
-
-    def arm(self, campaign: Campaign, case: Case, block: int, arm: str, position: int, arms: int) -> None:
-        """Tell that an arm is about to run."""
-
-    def block(self, campaign: Campaign, left: float) -> None:
-        """Tell that a block is over; `left` are the seconds that the campaign may still take."""
-
-
-Assign = Callable[[Case, Arm], tuple[Task, Task, bool]]
-"""Says what server and client of an arm have to do, and whether they must be fresh processes."""
+from loopmark.judgement import needed_blocks, widest_of
+from loopmark.plan import (
+    MINIMUM_VALUE,
+    Effort,
+    is_field_block,
+    is_time_to_look,
+    loops_of,
+    order_of,
+    rounds_of,
+    values_of,
+)
+from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Outcome
 
 
 class _BaselineRetiredError(LoopmarkError):
@@ -65,10 +42,20 @@ class Conductor:
     progress: Progress
     clock: Callable[[], float] = time.monotonic
     _start: float = 0.0
-    _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _arms: Arms = field(init=False)
     _durations: dict[str, float] = field(default_factory=dict)
     _foreseen: dict[str, float] = field(default_factory=dict)
     _equal: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._arms = Arms(
+            campaign=self.campaign,
+            effort=self.effort,
+            executor=self.executor,
+            assign=self.assign,
+            progress=self.progress,
+            retire=self._retire,
+        )
 
     def conduct(self) -> None:
         """Run until every case has its blocks or the time is up, and say in the campaign how it ended."""
@@ -94,7 +81,7 @@ class Conductor:
             answer = self._pace(plan, baseline)
             if "error" in answer:
                 self._retire(plan, baseline, answer["error"])
-            plan.loops = loops_of(plan.case, answer["pace"])
+            plan.loops = loops_of(plan.case, answer["pace"], control=bool(plan.labels(Kind.CONTROL)))
             warmups, values = values_of(plan.case, self.effort)
             arm_seconds = answer["seconds"] + answer["pace"] * plan.loops * (warmups + values)
             self._foreseen[plan.case.name] = len(plan.arms) * arm_seconds
@@ -104,7 +91,7 @@ class Conductor:
         loops = max(plan.case.concurrency, 20)
         try:
             self.executor.open_block()
-            return self._run(plan, arm, loops=loops, warmups=0, values=0, trace=False, held=1, field_block=False)
+            return self._arms.start(plan, arm, loops=loops, warmups=0, values=0, trace=False, held=1, is_field=False)
         finally:
             self.executor.close_block()
 
@@ -120,6 +107,7 @@ class Conductor:
                 if self._left() < self._duration(name):
                     active.remove(plan)
                     capped = True
+                    plan.ended = "time cap"
                     if not complete[name]:
                         self.campaign.notes.append(
                             f"{name}: no block fitted into the time; one takes about {self._duration(name):.0f} s."
@@ -129,9 +117,27 @@ class Conductor:
                 index[name] += 1
                 if block is not None and not block.field:
                     complete[name] += 1
-                if len(plan.arms) < 2 or complete[name] == self.effort.blocks:
+                if len(plan.arms) < 2:
+                    active.remove(plan)
+                elif block is not None and not block.field and (why := self._enough(plan, complete[name])):
+                    plan.ended = why
                     active.remove(plan)
         return "time cap" if capped else "done"
+
+    def _enough(self, plan: CasePlan, complete: int) -> str | None:
+        """Tell why a case has blocks enough: by number, or by the width of its intervals, never by where they lie.
+
+        Stopping on significance finds differences that are none.
+        """
+        if complete == self.effort.blocks:
+            return "blocks"
+        target, baseline = self.campaign.target, self.campaign.baseline
+        if target is None or not is_time_to_look(complete, needed_blocks(plan, baseline)):
+            return None
+        name = plan.case.name
+        blocks = [block for block in self.campaign.blocks if block.case == name and not block.field]
+        widest = widest_of(plan, baseline, blocks)
+        return "target" if widest is not None and widest <= target else None
 
     def _duration(self, name: str) -> float:
         """Foresee the seconds of a case's next block: the longest so far, or what the calibration tells."""
@@ -144,18 +150,14 @@ class Conductor:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
         case, start = plan.case, self.clock()
         is_field = is_field_block(index, self.effort)
-        order = order_of(self.campaign.seed, case, index, plan.arms)
+        # In the field there is no floor to be known: what differs there is the heap.
+        arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
+        order = order_of(self.campaign.seed, case, index, arms)
+        rounds = rounds_of(self.campaign.seed, case, index, arms, self.effort)
         measurements: dict[str, Measurement] = {}
-        failure = None
         try:
             self.executor.open_block()
-            for position, arm in enumerate(order):
-                if arm not in plan.arms:
-                    continue  # retired meanwhile
-                self.progress.arm(self.campaign, case, index, arm.label, position, len(order))
-                failure = self._measure(plan, arm, is_field, measurements)
-                if failure:
-                    break
+            failure = self._arms.measure(plan, index, order, rounds, measurements, is_field=is_field)
         finally:
             self.executor.close_block()
         seconds = self.clock() - start
@@ -174,6 +176,7 @@ class Conductor:
             index=index,
             field=is_field,
             order=tuple(arm.label for arm in order if arm.label in measurements),
+            rounds=tuple(tuple(label for label in one if label in measurements) for one in rounds),
             measurements=measurements,
             seconds=seconds,
         )
@@ -183,75 +186,14 @@ class Conductor:
         self.progress.block(self.campaign, self._left())
         return block
 
-    def _measure(self, plan: CasePlan, arm: Arm, is_field: bool, measurements: dict[str, Measurement]) -> str | None:
-        """Run one arm into `measurements`; return why the block is lost, if it is."""
-        name = plan.case.name
-        warmups, values = values_of(plan.case, self.effort)
-        trace = not arm.hidden and arm.label not in self.campaign.traces.get(name, {})
-        answer = self._run(
-            plan,
-            arm,
-            loops=plan.loops,
-            warmups=warmups,
-            values=values,
-            trace=trace,
-            held=held_of(plan.case, self.effort, first=trace),
-            field_block=is_field,
-        )
-        self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
-        self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
-        if "error" in answer:
-            self._failures[name, arm.label] += 1
-            if answer.get("facts") or self._failures[name, arm.label] == 2:
-                self._retire(plan, arm, answer["error"])
-                return None
-            return f"{arm.label}: {answer['error']}"
-        if trace:
-            seen = Trace(**{**answer["trace"], "records": tuple(answer["trace"]["records"])})
-            self.campaign.traces.setdefault(name, {})[arm.label] = seen
-            if answer["judgement"]:
-                self._retire(plan, arm, answer["judgement"], status="not comparable")
-                return None
-        measurements[arm.label] = Measurement.reported(arm.label, answer)
-        return None
-
-    def _run(
-        self,
-        plan: CasePlan,
-        arm: Arm,
-        *,
-        loops: int,
-        warmups: int,
-        values: int,
-        trace: bool,
-        held: int,
-        field_block: bool,
-    ) -> dict[str, Any]:
-        server, client, fresh = self.assign(plan.case, arm)
-        if field_block:
-            server, client = dataclasses.replace(server, cpu=None), dataclasses.replace(client, cpu=None)
-        return self.executor.run(
-            Order(
-                arm=arm.label,
-                server=server,
-                client=client,
-                loops=loops,
-                warmups=warmups,
-                values=values,
-                trace=trace,
-                at_once=held,
-                fresh=fresh or field_block,
-                pinned=not field_block,
-                deadline=_deadline(loops * (warmups + max(values, 1))),
-            )
-        )
-
     def _too_short(self, plan: CasePlan, measurements: dict[str, Measurement]) -> str | None:
         """Raise the loops when a value of the first block is too short; where they are settled, only note it."""
         if not measurements:
             return None
         name, case = plan.case.name, plan.case
-        shortest = min(min(each.wall) * each.loops for each in measurements.values())
+        floor = plan.labels(Kind.FLOOR)
+        timed = [each for label, each in measurements.items() if label not in floor]
+        shortest = min(min(each.wall) * each.loops for each in timed)
         if shortest >= MINIMUM_VALUE:
             return None
         if case.connections is not None or case.burst or any(block.case == name for block in self.campaign.blocks):
@@ -259,7 +201,8 @@ class Conductor:
             if note not in self.campaign.notes:
                 self.campaign.notes.append(note)
             return None
-        old, plan.loops = plan.loops, loops_of(case, shortest / plan.loops)
+        old = plan.loops
+        plan.loops = loops_of(case, shortest / plan.loops, control=bool(plan.labels(Kind.CONTROL)))
         return f"a value took {shortest * 1e3:.0f} ms only; {plan.loops} connections a value now, after {old}"
 
     def _compare_facts(self, plan: CasePlan, measurements: dict[str, Measurement]) -> None:
@@ -269,10 +212,14 @@ class Conductor:
             self._equal[name] = measurements[self.campaign.baseline].facts["equal"]
         expected = self._equal[name]
         for arm in plan.arms:
+            if arm.label not in measurements:  # no floor in a field block
+                continue
             equal = measurements[arm.label].facts["equal"]
+            # The floor has no socket, and so no facts of one.
+            checked = equal if arm.kind is Kind.FLOOR else expected
             wrong = [
                 f"{fact} is {equal[fact]}, the baseline's is {expected[fact]}"
-                for fact in expected
+                for fact in checked
                 if equal[fact] != expected[fact]
             ]
             if wrong:
@@ -289,8 +236,3 @@ class Conductor:
         ]
         if arm.label == self.campaign.baseline:
             raise _BaselineRetiredError(f"the baseline {arm.label} was retired in {name}: {reason}")
-
-
-def _deadline(connections: int) -> float:
-    """Seconds until an arm counts as stuck: 20 ms for every connection, and a minute."""
-    return 60.0 + 0.02 * connections

@@ -21,7 +21,7 @@ from loopmark.errors import DamagedError, UsageError
 from loopmark.pyperf_files import PRIVATE, pyperf_files
 from loopmark.record import Campaign, Measurement
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever a file of the version before can no longer be read as it was meant."""
 
 FILE = "campaign.json"
@@ -187,6 +187,8 @@ def _complaints(campaign: Campaign) -> Iterator[str]:
             yield f"{where} belongs to no case"
             continue
         known = {arm.label for arm in plans[block.case].arms}
+        if any(sorted(one) != sorted(block.order) for one in block.rounds):
+            yield f"{where} has a round of others than its own arms"
         for label, measurement in block.measurements.items():
             if label not in known or label not in block.order or measurement.arm != label:
                 yield f"{where} has the unknown arm {label!r}"

@@ -43,8 +43,9 @@ class Order:
 
     `loops` connections make a value; before the first of `values` there are `warmups` of the same size. Before that
     the proof holds `at_once` connections open at the same time, and with `trace` one conversation goes through the
-    recording relay. With `fresh` the two are new interpreters, else forks of the block's; with `pinned` their malloc is
-    pinned, too.
+    recording relay. Each value makes `surplus` connections more than are counted, which only the positive control does.
+    With `floor` the two sides talk in memory, in one process. With `fresh` the two are new interpreters, else forks of
+    the block's; with `pinned` their malloc is pinned, too.
     """
 
     arm: str
@@ -54,7 +55,9 @@ class Order:
     warmups: int
     values: int
     at_once: int
+    surplus: int = 0
     trace: bool = False
+    floor: bool = False
     fresh: bool = False
     pinned: bool = True
     deadline: float = 120.0

@@ -11,7 +11,7 @@ from loopmark import plan, store
 from loopmark.campaign import Prepared, Request, prepare
 from loopmark.case import Role
 from loopmark.cli import INTERRUPTED, cli
-from loopmark.cli.options import Listed, benchmark_names, complete_contender, contender_names, positive
+from loopmark.cli.options import Listed, Share, benchmark_names, complete_contender, contender_names, positive
 from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
 from loopmark.progress import progress
@@ -26,6 +26,7 @@ Examples:
   loopmark run -b uvloop,trio -c 1 --role both  two contenders and the baseline, one connection at a time
   loopmark run -w tcp_pingpong -c 10,100        plain TCP
   loopmark run -n 1000,1500,2000,2500           bursts, all connections of each started at once
+  loopmark run -b trio -c 1 --target 0.5%       until every interval is within +-0.5 %, or for 300 s
 """
 
 roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for role in Role])
@@ -88,6 +89,19 @@ roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for
 @click.option("--rigorous", is_flag=True, help="Sixty blocks per case, within an hour.")
 @click.option("--max-time", type=click.FloatRange(min=1), metavar="S", help="Seconds at most; 300 by default.")
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Blocks per case; as many as fit by default.")
+@click.option(
+    "--target",
+    type=Share(),
+    metavar="SHARE",
+    help="Half-width of all primary intervals at which a case stops by itself; 1% by default.",
+)
+@click.option("--margin", type=Share(), default="1%", show_default=True, help="Differences up to this count as none.")
+@click.option(
+    "--control", is_flag=True, help="Also the baseline with 2 % more work than is counted: it must be found as slower."
+)
+@click.option(
+    "--twins", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="A/A twins of the baseline."
+)
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="For the order of the arms; random by default.")
 @click.option(
     "--results",
@@ -103,6 +117,7 @@ roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for
     metavar="FILE",
     help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
 )
+@click.option("--fresh", is_flag=True, help="Fresh processes instead of forked ones: to see whether that matters.")
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
 @click.option(
     "--certs",
@@ -118,6 +133,7 @@ def run(  # click's options are described where they are declared
     rigorous: bool,
     max_time: float | None,
     blocks: int | None,
+    target: float | None,
     results: Path,
     no_progress: bool,
     **wishes: object,
@@ -127,10 +143,14 @@ def run(  # click's options are described where they are declared
         raise UsageError("--fast and --rigorous exclude each other: give one of them")
     if max_time is not None and not math.isfinite(max_time):
         raise UsageError(f"--max-time {max_time}: give a number of seconds")
+    if target is not None and (fast or blocks is not None):
+        raise UsageError("--target stops by width, --blocks and --fast by number: give one of them")
     effort = plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
-    effort = dataclasses.replace(
-        effort, seconds=max_time or effort.seconds, blocks=blocks if blocks is not None else effort.blocks
-    )
+    effort = dataclasses.replace(effort, seconds=max_time or effort.seconds)
+    if blocks is not None:
+        effort = dataclasses.replace(effort, blocks=blocks, target=None)
+    elif target is not None:
+        effort = dataclasses.replace(effort, target=target)
     prepared = prepare(Request(effort=effort, **wishes))  # type: ignore[arg-type]  # click has checked their types
     path = store.create(results, prepared.campaign)
     interrupted = _conduct(prepared, effort, path, wanted=not no_progress)

@@ -45,6 +45,23 @@ class Listed(click.ParamType[Any]):
         return [CompletionItem(head + comma + name) for name in self._names() if name.startswith(last)]
 
 
+class Share(click.ParamType[float]):
+    """A share above zero: `1%` or `0.01`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it as a fraction of 1."""
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = 0.0
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is no share: give something like 1% or 0.01", param, ctx)
+        return share
+
+
 def contender_names() -> list[str]:
     """Return the names of all contenders, for completion."""
     return list(registry().contenders)

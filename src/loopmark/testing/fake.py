@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError
 from loopmark.record import Arm
 from loopmark.registry import Contender, Source
-from loopmark.run import BlockDiedError
 from loopmark.task import Order, Task
 
 OPENING = 0.25
@@ -36,18 +36,22 @@ class Mishap:
     run: int = 0
     case: str | None = None
     calibrating: bool = False
+    step: str = "start"
+    """When: at its `start`, in its first `turn`, or at its `finish`."""
 
 
 @dataclass(slots=True, kw_only=True)
 class FakeExecutor:
-    """Implements `loopmark.run.Executor`.
+    """Implements `loopmark.arms.Executor`.
 
-    `costs` are seconds of CPU time per connection on either side, by contender; `cost` is everybody else's. `noise` is
-    the standard deviation of a value's logarithm; each block has a level of its own, the same for all of its arms.
+    `costs` are seconds of CPU time per connection on either side, by contender; `cost` is everybody else's, `floor` is
+    the floor's. `noise` is the standard deviation of a value's logarithm; each block has a level of its own, the same
+    for all of its arms.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     cost: float = 0.0002
+    floor: float = 0.0001
     noise: float = 0.01
     seed: int = 0
     mishaps: Sequence[Mishap] = ()
@@ -55,11 +59,14 @@ class FakeExecutor:
     """The virtual time in seconds."""
     orders: list[Order] = field(default_factory=list)
     """All that were given, the newest last."""
+    turns: list[str] = field(default_factory=list)
+    """Whose turn it was, the newest last."""
     blocks: int = 0
     """How many were opened."""
     is_open: bool = False
     _drawn: random.Random = field(init=False)
     _level: float = 1.0
+    _started: dict[str, tuple[Order, dict[str, Any], list[float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._drawn = random.Random(self.seed)  # noqa: S311  # reproducible, not secret
@@ -78,22 +85,48 @@ class FakeExecutor:
         self._level = self._drawn.uniform(0.8, 1.25)
 
     def close_block(self) -> None:
-        """End the block; closing one that never opened is fine."""
+        """End the block and all of its arms; closing one that never opened is fine."""
+        self._started.clear()
         self.is_open = False
 
-    def run(self, order: Order) -> dict[str, Any]:
-        """Let the time of an arm pass and answer as a client would."""
+    def start(self, order: Order) -> dict[str, Any]:
+        """Let the time of an arm's start pass and answer as a client would."""
         if not self.is_open:
             raise RuntimeError("no block is open")
+        if order.arm in self._started:
+            raise RuntimeError(f"{order.arm} has been started twice")
         self.orders.append(order)
-        start = self.now
         self.now += STARTING
-        answer = self._answer(order)
+        answer = self._befall("start", order, self._answer(order))
+        if "error" in answer:
+            return {**answer, "seconds": STARTING}
+        if not order.values:
+            self.now += answer["pace"] * order.loops
+            return {**answer, "seconds": STARTING + answer["pace"] * order.loops}
+        self._started[order.arm] = (order, answer, [*answer["warmups"], *answer["wall"]])
+        return {name: answer[name] for name in ("facts", "proof_seconds", "trace", "judgement") if name in answer}
+
+    def turn(self, arm: str) -> dict[str, Any]:
+        """Let the time of one value pass."""
+        order, _, walls = self._started[arm]
+        self.turns.append(arm)
+        seconds = walls.pop(0) * order.loops
+        self.now += seconds
+        first = len(walls) == order.warmups + order.values - 1
+        return self._befall("turn", order, {"timed_seconds": seconds}) if first else {"timed_seconds": seconds}
+
+    def finish(self, arm: str) -> dict[str, Any]:
+        """Answer with all that was measured; raises RuntimeError when a value was not taken."""
+        order, answer, walls = self._started.pop(arm)
+        if walls:
+            raise RuntimeError(f"{arm} has not taken all of its values")
+        values = [*answer["warmups"], *answer["wall"]]
+        return self._befall("finish", order, {**answer, "seconds": STARTING + sum(values) * order.loops})
+
+    def _befall(self, step: str, order: Order, answer: dict[str, Any]) -> dict[str, Any]:
         for mishap in self.mishaps:
-            if self._is_due(mishap, order):
+            if mishap.step == step and self._is_due(mishap, order):
                 answer = _apply(mishap, answer)
-        self.now += answer.get("timed_seconds", answer.get("pace", 0.0) * order.loops)
-        answer["seconds"] = self.now - start
         return answer
 
     def _is_due(self, mishap: Mishap, order: Order) -> bool:
@@ -107,6 +140,8 @@ class FakeExecutor:
         return fits(order) and sum(map(fits, self.orders)) == mishap.run + 1
 
     def _answer(self, order: Order) -> dict[str, Any]:
+        if order.floor:
+            return self._floor(order)
         answer: dict[str, Any] = {"facts": _facts(order), "proof_seconds": STARTING / 2}
         if order.trace:
             answer |= {"trace": dict(TRACE), "judgement": None}
@@ -121,17 +156,35 @@ class FakeExecutor:
             "client_cpu": client[timed],
             "server_cpu": server[timed],
             "warmups": wall[: order.warmups],
-            "timed_seconds": sum(wall) * order.loops,
             "client": dict(SIDE),
             "server": dict(SIDE),
             "peak": order.client.case.concurrency,
             "metadata": {"python_version": "3.13.0 (64-bit)", "loops": order.loops},
         }
 
+    def _floor(self, order: Order) -> dict[str, Any]:
+        rows = [self.floor * self._level * self._drawn.lognormvariate(0, self.noise) for _ in range(order.values)]
+        return {
+            "facts": _facts(order),
+            "proof_seconds": STARTING / 2,
+            "loops": order.loops,
+            "wall": [2 * cost for cost in rows],
+            "client_cpu": rows,
+            "server_cpu": rows,
+            "warmups": [2 * self.floor * self._level] * order.warmups,
+            "client": dict.fromkeys(SIDE),
+            "server": dict.fromkeys(SIDE),
+            "peak": 0,
+            "metadata": {"python_version": "3.13.0 (64-bit)", "loops": order.loops},
+        }
+
     def _value(self, order: Order) -> tuple[float, float, float]:
         """Return wall, client CPU and server CPU of one value, in seconds per connection."""
         client, server = (
-            self.costs.get(task.contender.name, self.cost) * self._level * self._drawn.lognormvariate(0, self.noise)
+            self.costs.get(task.contender.name, self.cost)
+            * (1 + order.surplus / order.loops)
+            * self._level
+            * self._drawn.lognormvariate(0, self.noise)
             for task in (order.client, order.server)
         )
         one_core = order.client.case.cores is Cores.SHARED

@@ -1,0 +1,200 @@
+"""Runs the arms of one block: they start and prove their work, take their values in turns, and finish.
+
+An arm that contradicts its facts, or fails twice, is retired with its reason, and the block goes on without it.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from loopmark.case import Case
+from loopmark.errors import LoopmarkError
+from loopmark.plan import Effort, held_of, loops_for, surplus_of, values_of
+from loopmark.record import Arm, Campaign, CasePlan, Kind, Measurement, Trace
+from loopmark.task import Order, Task
+
+
+class BlockDiedError(LoopmarkError):
+    """A block's interpreter ended by itself; nothing that is measured after that could be trusted."""
+
+
+class Executor(Protocol):
+    """Runs arms in processes; the tests have one with a virtual clock."""
+
+    def open_block(self) -> None:
+        """Draw a new memory layout: start a fresh interpreter."""
+
+    def start(self, order: Order) -> dict[str, Any]:
+        """Start an arm, which proves its work; the answer is its facts, or has an `error`. Raises BlockDiedError."""
+
+    def turn(self, arm: str) -> dict[str, Any]:
+        """Let a started arm take its next value; the answer is `timed_seconds`, or has an `error`."""
+
+    def finish(self, arm: str) -> dict[str, Any]:
+        """End an arm that has taken its values; the answer is all of its readings, or has an `error`."""
+
+    def close_block(self) -> None:
+        """End the interpreter and whatever it has started."""
+
+
+class Progress(Protocol):
+    """Is told what happens between measurements, never during one."""
+
+    def arm(self, campaign: Campaign, case: Case, block: int, arm: str, position: int, arms: int) -> None:
+        """Tell that an arm is about to run."""
+
+    def block(self, campaign: Campaign, left: float) -> None:
+        """Tell that a block is over; `left` are the seconds that the campaign may still take."""
+
+
+Assign = Callable[[Case, Arm], tuple[Task, Task, bool]]
+"""Says what server and client of an arm have to do, and whether they must be fresh processes."""
+
+
+class Retire(Protocol):
+    """Takes an arm out of a case."""
+
+    def __call__(self, plan: CasePlan, arm: Arm, reason: str, *, status: str = "retired") -> None:
+        """Retire it, with what it has measured there."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Arms:
+    """Runs the arms of every block of a campaign, and remembers who failed."""
+
+    campaign: Campaign
+    effort: Effort
+    executor: Executor
+    assign: Assign
+    progress: Progress
+    retire: Retire
+    _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def measure(
+        self,
+        plan: CasePlan,
+        index: int,
+        order: Sequence[Arm],
+        rounds: Sequence[Sequence[str]],
+        measurements: dict[str, Measurement],
+        *,
+        is_field: bool,
+    ) -> str | None:
+        """Let all arms start, take their values in rounds, and finish; return why the block is lost, if it is.
+
+        Without rounds each arm does all of that before the next one starts.
+        """
+        started: dict[str, dict[str, Any]] = {}
+
+        def start(arm: Arm) -> dict[str, Any]:
+            started[arm.label] = self._start_arm(plan, arm, is_field)
+            return started[arm.label]
+
+        def turn(arm: Arm) -> dict[str, Any]:
+            answer = self.executor.turn(arm.label)
+            self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
+            return answer
+
+        def finish(arm: Arm) -> dict[str, Any]:
+            answer = {**started[arm.label], **self.executor.finish(arm.label)}
+            if "error" not in answer:
+                measurements[arm.label] = Measurement.reported(arm.label, answer)
+            return answer
+
+        # The last member: whether progress is told, at each start and at the beginning of each round.
+        steps: list[tuple[Callable[[Arm], dict[str, Any]], Arm, bool]] = []
+        if rounds:
+            by_label = {arm.label: arm for arm in order}
+            steps += [(start, arm, True) for arm in order]
+            steps += [(turn, by_label[label], place == 0) for one in rounds for place, label in enumerate(one)]
+            steps += [(finish, arm, False) for arm in order]
+        else:
+            turns = sum(values_of(plan.case, self.effort))
+            steps += [(step, arm, step is start) for arm in order for step in (start, *[turn] * turns, finish)]
+        for step, arm, told in steps:
+            if arm not in plan.arms:
+                continue  # retired meanwhile
+            if told:
+                self.progress.arm(self.campaign, plan.case, index, arm.label, order.index(arm), len(order))
+            failure = self._check(plan, arm, step(arm))
+            if failure:
+                return failure
+            if arm not in plan.arms:
+                measurements.pop(arm.label, None)
+        return None
+
+    def _start_arm(self, plan: CasePlan, arm: Arm, is_field: bool) -> dict[str, Any]:
+        """Start an arm for a block; keep its trace, once, which may retire it."""
+        name = plan.case.name
+        warmups, values = values_of(plan.case, self.effort)
+        seen_before = arm.label in self.campaign.traces.get(name, {})
+        trace = arm.kind not in (Kind.HIDDEN, Kind.FLOOR) and not seen_before
+        answer = self.start(
+            plan,
+            arm,
+            loops=loops_for(arm, plan.loops),
+            warmups=warmups,
+            values=values,
+            trace=trace,
+            held=held_of(plan.case, self.effort, first=trace),
+            is_field=is_field,
+        )
+        self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
+        if trace and "error" not in answer:
+            seen = Trace(**{**answer["trace"], "records": tuple(answer["trace"]["records"])})
+            self.campaign.traces.setdefault(name, {})[arm.label] = seen
+            if answer["judgement"]:
+                self.retire(plan, arm, answer["judgement"], status="not comparable")
+        return answer
+
+    def _check(self, plan: CasePlan, arm: Arm, answer: Mapping[str, Any]) -> str | None:
+        """Retire an arm that contradicts its facts or fails again; return why the block is lost, if it is."""
+        if "error" not in answer:
+            return None
+        name = plan.case.name
+        self._failures[name, arm.label] += 1
+        if answer.get("facts") is True or self._failures[name, arm.label] == 2:
+            self.retire(plan, arm, answer["error"])
+            return None
+        return f"{arm.label}: {answer['error']}"
+
+    def start(
+        self,
+        plan: CasePlan,
+        arm: Arm,
+        *,
+        loops: int,
+        warmups: int,
+        values: int,
+        trace: bool,
+        held: int,
+        is_field: bool,
+    ) -> dict[str, Any]:
+        """Start an arm, which proves its work and then waits for its turns; without values it tells its pace."""
+        server, client, fresh = self.assign(plan.case, arm)
+        if is_field:
+            server, client = dataclasses.replace(server, cpu=None), dataclasses.replace(client, cpu=None)
+        return self.executor.start(
+            Order(
+                arm=arm.label,
+                server=server,
+                client=client,
+                loops=loops,
+                surplus=surplus_of(arm, loops) if values else 0,
+                warmups=warmups,
+                values=values,
+                trace=trace,
+                at_once=held,
+                floor=arm.kind is Kind.FLOOR,
+                fresh=fresh or is_field,
+                pinned=not is_field,
+                deadline=_deadline(max(loops, held)),
+            )
+        )
+
+
+def _deadline(connections: int) -> float:
+    """Seconds until a step of an arm counts as stuck: 20 ms for every connection, and a minute."""
+    return 60.0 + 0.02 * connections
