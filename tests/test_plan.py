@@ -92,7 +92,12 @@ def test_one_at_a_time_has_a_warm_up_and_five_values() -> None:
 
 def test_from_a_hundred_at_a_time_on_two_values_do() -> None:
     assert plan.values_of(case(99), DEFAULT) == (1, 5)
-    assert plan.values_of(case(100), DEFAULT) == (1, 2)
+    assert plan.values_of(case(100), DEFAULT) == (0, 2)
+
+
+def test_who_has_no_warm_up_value_has_untimed_connections() -> None:
+    assert [plan.untimed_of(case(concurrency), DEFAULT) for concurrency in (1, 10, 100, 1000)] == [0, 0, 100, 1000]
+    assert [plan.untimed_of(case(concurrency), FAST) for concurrency in (1, 10, 100, 1000)] == [20] * 4
 
 
 def test_a_fast_block_has_one_value() -> None:

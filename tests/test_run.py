@@ -268,10 +268,10 @@ def test_no_block_starts_that_cannot_end_within_the_time(seconds: float) -> None
 
 
 def test_a_case_without_room_for_a_single_block_says_how_long_one_takes() -> None:
-    acted = Stage(effort=replace(SIX, seconds=2.0), cases=(SERVER,), executor=FakeExecutor(noise=0.0))
+    acted = Stage(effort=replace(SIX, seconds=1.5), cases=(SERVER,), executor=FakeExecutor(noise=0.0))
     campaign = acted.play()
     assert (campaign.ended, campaign.blocks) == ("time cap", [])
-    assert acted.executor.now < 2.0
+    assert acted.executor.now < 1.5
     (note,) = campaign.notes
     assert note.startswith(f"{SERVER.name}: no block fitted into the time; one takes about ")
 
@@ -591,7 +591,7 @@ def test_with_very_many_connections_each_arm_ends_before_the_next_one_starts() -
     acted = stage(effort=replace(SIX, blocks=1), cases=(replace(ONE, concurrency=1000),))
     (block,) = acted.play().blocks
     assert block.rounds == ()
-    assert acted.executor.turns == [arm for arm in block.order for _ in range(3)]
+    assert acted.executor.turns == [arm for arm in block.order for _ in range(2)]
 
 
 def test_who_fails_in_a_turn_costs_the_block_first_and_its_place_then() -> None:

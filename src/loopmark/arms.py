@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from loopmark.case import Case
 from loopmark.errors import LoopmarkError
-from loopmark.plan import Effort, held_of, loops_for, surplus_of, values_of
+from loopmark.plan import Effort, held_of, loops_for, surplus_of, untimed_of, values_of
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Measurement, Trace
 from loopmark.task import Order, Task
 
@@ -139,6 +139,7 @@ class Arms:
             values=values,
             trace=trace,
             held=held_of(plan.case, self.effort, first=trace),
+            untimed=untimed_of(plan.case, self.effort),
             is_field=is_field,
         )
         self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
@@ -170,6 +171,7 @@ class Arms:
         values: int,
         trace: bool,
         held: int,
+        untimed: int,
         is_field: bool,
     ) -> dict[str, Any]:
         """Start an arm, which proves its work and then waits for its turns; without values it tells its pace."""
@@ -187,6 +189,7 @@ class Arms:
                 values=values,
                 trace=trace,
                 at_once=held,
+                untimed=untimed,
                 floor=arm.kind is Kind.FLOOR,
                 fresh=fresh or is_field,
                 pinned=not is_field,

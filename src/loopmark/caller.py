@@ -30,9 +30,6 @@ from loopmark.turns import Turns
 # Clocks differ a little; a process on one core cannot use more CPU time than there was wall time.
 CLOCK_SHARE, CLOCK_SECONDS = 0.005, 50e-6
 
-WARM_UP = 20
-"""Untimed connections where no value serves as warm-up: in fast blocks, and before a pace is taken."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
@@ -252,8 +249,8 @@ def fulfil(order: Order, server: Handle, turns: Turns) -> None:
     answer: dict[str, Any] = {"facts": caller.prove(order.at_once)}
     if order.trace:
         answer |= caller.trace()
-    if not order.warmups:
-        caller.warm_up(WARM_UP)
+    if order.untimed:
+        caller.warm_up(order.untimed)
     if not order.values:
         answer["pace"] = caller.time(order.loops).wall / order.loops
     turns.tell({**answer, "proof_seconds": time.perf_counter() - start})

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from loopmark import tls
-from loopmark.caller import WARM_UP, pyperf_worker, report
+from loopmark.caller import pyperf_worker, report
 from loopmark.errors import FactsError
 from loopmark.peer import die_with_parent, place, settle
 from loopmark.service import Service, Talk, Then
@@ -26,6 +26,9 @@ from loopmark.turns import Turns
 
 T = TypeVar("T")
 CHUNK = 65536
+
+WARM_UP = 20
+"""Untimed conversations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,9 @@ FAST_HELD = 20
 PEERS = ("uvloop-protocol", "asyncio-protocol")
 """The fixed peers of contenders that play one side only, the fastest first."""
 
+LONG_FROM = 100
+"""Connections at a time from which on a value is longer than the clocks need it."""
+
 IN_ROUNDS_UP_TO = 100
 """Connections at a time up to which all arms of a block are alive at once."""
 
@@ -64,11 +67,17 @@ RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_ev
 def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     """Return how many warm-up values and values an arm has in a block.
 
-    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. Fast
-    blocks have no warm-up value but a few untimed connections.
+    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. There and
+    in fast blocks a few untimed connections take the warm-up value's place.
     """
-    values = min(effort.values, 2) if case.concurrency >= 100 else effort.values
-    return int(values > 1), values
+    long = case.concurrency >= LONG_FROM
+    return int(not long and effort.values > 1), min(effort.values, 2) if long else effort.values
+
+
+def untimed_of(case: Case, effort: Effort) -> int:
+    """Return how many connections warm an arm up that has no warm-up value: few in fast blocks, else one round."""
+    warmups, values = values_of(case, effort)
+    return 0 if warmups else FAST_HELD if values == 1 else case.concurrency
 
 
 def held_of(case: Case, effort: Effort, *, first: bool) -> int:

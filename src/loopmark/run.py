@@ -91,7 +91,9 @@ class Conductor:
         loops = max(plan.case.concurrency, 20)
         try:
             self.executor.open_block()
-            return self._arms.start(plan, arm, loops=loops, warmups=0, values=0, trace=False, held=1, is_field=False)
+            return self._arms.start(
+                plan, arm, loops=loops, warmups=0, values=0, trace=False, held=1, untimed=loops, is_field=False
+            )
         finally:
             self.executor.close_block()
 

@@ -41,11 +41,11 @@ class Task:
 class Order:
     """What one arm has to do: always prove its work, then measure, or with `values` 0 only find its pace.
 
-    `loops` connections make a value; before the first of `values` there are `warmups` of the same size. Before that
-    the proof holds `at_once` connections open at the same time, and with `trace` one conversation goes through the
-    recording relay. Each value makes `surplus` connections more than are counted, which only the positive control does.
-    With `floor` the two sides talk in memory, in one process. With `fresh` the two are new interpreters, else forks of
-    the block's; with `pinned` their malloc is pinned, too.
+    `loops` connections make a value; before the first of `values` come `warmups` of the same size, and before those
+    `untimed` connections. Before that the proof holds `at_once` connections open at the same time, and with `trace` one
+    conversation goes through the recording relay. Each value makes `surplus` connections more than are counted, which
+    only the positive control does. With `floor` the two sides talk in memory, in one process. With `fresh` the two are
+    new interpreters, else forks of the block's; with `pinned` their malloc is pinned, too.
     """
 
     arm: str
@@ -55,6 +55,7 @@ class Order:
     warmups: int
     values: int
     at_once: int
+    untimed: int = 0
     surplus: int = 0
     trace: bool = False
     floor: bool = False
