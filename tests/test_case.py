@@ -20,6 +20,7 @@ CASE = Case(
 # Few of each, so that two cases often differ in one axis only.
 WORDS = st.sampled_from(["a", "b-c", "anyio+d", "1.3"])
 COUNTS = st.integers(min_value=1, max_value=3)
+ALONE = (Role.BOTH, Role.PAIR)
 
 TLS_PINGPONG: Benchmark = import_module("loopmark.benchmarks.tls_pingpong").BENCHMARK
 TCP_PINGPONG: Benchmark = import_module("loopmark.benchmarks.tcp_pingpong").BENCHMARK
@@ -32,7 +33,7 @@ def cases(draw: st.DrawFn) -> Case:
         benchmark=draw(WORDS),
         concurrency=draw(COUNTS),
         role=role,
-        peer=None if role is Role.BOTH else draw(WORDS),
+        peer=None if role in ALONE else draw(WORDS),
         cores=draw(st.sampled_from(Cores)),
         tls=draw(st.none() | st.builds(TLSProfile, version=WORDS, key=WORDS, group=WORDS)),
         burst=draw(st.booleans()),
@@ -49,7 +50,7 @@ def test_two_different_cases_never_share_a_name(one: Case, other: Case) -> None:
 def test_cases_that_differ_in_one_axis_never_share_a_name(case: Case, data: st.DataObject) -> None:
     axis = data.draw(st.sampled_from(fields(Case))).name
     changes: dict[str, Any] = {axis: getattr(data.draw(cases()), axis)}
-    assume((changes.get("peer", case.peer) is None) is (changes.get("role", case.role) is Role.BOTH))
+    assume((changes.get("peer", case.peer) is None) is (changes.get("role", case.role) in ALONE))
     other = replace(case, **changes)
     assert (case.name == other.name) is (case == other)
 
@@ -89,6 +90,7 @@ def test_every_axis_is_in_the_name(axis: str, value: object, burst: bool) -> Non
             replace(CASE, role=Role.BOTH, peer=None, concurrency=1, cores=Cores.SHARED, tls=None),
             "tls_pingpong[c=1,role=both,cores=shared]",
         ),
+        (replace(CASE, role=Role.PAIR, peer=None, tls=None), "tls_pingpong[c=100,role=pair,cores=separate]"),
         (replace(CASE, burst=True, tls=None), "tls_pingpong[burst=100,role=server,peer=uvloop,cores=separate]"),
     ],
 )
@@ -112,18 +114,25 @@ def test_metrics_have_their_own_names_and_wall_is_plain() -> None:
     assert names == ["case[c=1]", "case[c=1] [client cpu]", "case[c=1] [server cpu]"]
 
 
-@pytest.mark.parametrize(("role", "peer"), [(Role.BOTH, "uvloop"), (Role.SERVER, None), (Role.CLIENT, None)])
-def test_only_a_contender_that_talks_to_itself_has_no_peer(role: Role, peer: str | None) -> None:
+@pytest.mark.parametrize(
+    ("role", "peer"), [(Role.BOTH, "uvloop"), (Role.PAIR, "uvloop"), (Role.SERVER, None), (Role.CLIENT, None)]
+)
+def test_only_contenders_that_play_both_sides_have_no_peer(role: Role, peer: str | None) -> None:
     with pytest.raises(UsageError, match=f"role {role} and peer {peer} do not go together"):
         replace(CASE, role=role, peer=peer)
 
 
 @pytest.mark.parametrize(
     ("role", "metric"),
-    [(Role.SERVER, Metric.SERVER_CPU), (Role.CLIENT, Metric.CLIENT_CPU), (Role.BOTH, Metric.WALL)],
+    [
+        (Role.SERVER, Metric.SERVER_CPU),
+        (Role.CLIENT, Metric.CLIENT_CPU),
+        (Role.BOTH, Metric.WALL),
+        (Role.PAIR, Metric.SERVER_CPU),
+    ],
 )
 def test_each_role_is_judged_by_one_metric(role: Role, metric: Metric) -> None:
-    assert replace(CASE, role=role, peer=None if role is Role.BOTH else "uvloop").primary is metric
+    assert replace(CASE, role=role, peer=None if role in ALONE else "uvloop").primary is metric
     assert PRIMARY.keys() == set(Role)
 
 

@@ -584,7 +584,8 @@ def test_all_arms_start_then_take_turns_in_rounds_and_finish() -> None:
     warmups, values = plan.values_of(ONE, SIX)
     assert len(block.rounds) == warmups + values
     assert acted.executor.turns == [arm for one in block.rounds for arm in one]
-    assert block.rounds == plan.rounds_of(1, ONE, 0, acted.campaign.cases[0].arms, SIX)
+    order = plan.order_of(1, ONE, 0, acted.campaign.cases[0].arms)
+    assert block.rounds == plan.rounds_of(1, ONE, 0, order, SIX)
 
 
 def test_with_very_many_connections_each_arm_ends_before_the_next_one_starts() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loopmark.case import Case
+from loopmark.case import Case, Role
 from loopmark.errors import LoopmarkError
-from loopmark.plan import Effort, held_of, loops_for, surplus_of, untimed_of, values_of
+from loopmark.plan import Effort, alive_together, held_of, loops_for, surplus_of, untimed_of, values_of
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Measurement, Trace
 from loopmark.task import Order, Task
 
@@ -84,7 +84,7 @@ class Arms:
     ) -> str | None:
         """Let all arms start, take their values in rounds, and finish; return why the block is lost, if it is.
 
-        Without rounds each arm does all of that before the next one starts.
+        Those that are alive together do all of that before the next ones start.
         """
         started: dict[str, dict[str, Any]] = {}
 
@@ -105,20 +105,23 @@ class Arms:
 
         # The last member: whether progress is told, at each start and at the beginning of each round.
         steps: list[tuple[Callable[[Arm], dict[str, Any]], Arm, bool]] = []
-        if rounds:
-            by_label = {arm.label: arm for arm in order}
-            steps += [(start, arm, True) for arm in order]
-            steps += [(turn, by_label[label], place == 0) for one in rounds for place, label in enumerate(one)]
-            steps += [(finish, arm, False) for arm in order]
-        else:
-            turns = sum(values_of(plan.case, self.effort))
-            steps += [(step, arm, step is start) for arm in order for step in (start, *[turn] * turns, finish)]
+        turns = rounds or [[arm.label for arm in order]] * sum(values_of(plan.case, self.effort))
+        for group in alive_together(plan.case, order):
+            labels = {arm.label: arm for arm in group}
+            steps += [(start, arm, True) for arm in group]
+            for one in turns:
+                here = [labels[label] for label in one if label in labels]
+                steps += [(turn, arm, bool(rounds) and arm is here[0]) for arm in here]
+            steps += [(finish, arm, False) for arm in group]
         for step, arm, told in steps:
             if arm not in plan.arms:
                 continue  # retired meanwhile
             if told:
                 self.progress.arm(self.campaign, plan.case, index, arm.label, order.index(arm), len(order))
             failure = self._check(plan, arm, step(arm))
+            if failure and step is start and plan.case.role is Role.PAIR:
+                # A block of so many pairs is too dear to be lost; two that do not understand each other fail again.
+                failure = self._check(plan, arm, step(arm))
             if failure:
                 return failure
             if arm not in plan.arms:

@@ -14,11 +14,19 @@ from loopmark.spi import Feature, TLSProfile
 
 
 class Role(StrEnum):
-    """Which side the contender plays; `both` talks to itself and never ranks servers."""
+    """Which side the contender plays; `both` talks to itself and never ranks servers.
+
+    `pair`: both sides are named by the arm, one contender calls another one. Only a matrix has it.
+    """
 
     SERVER = "server"
     CLIENT = "client"
     BOTH = "both"
+    PAIR = "pair"
+
+
+ROLES = (Role.SERVER, Role.CLIENT, Role.BOTH)
+"""Those that a single contender can have."""
 
 
 class Metric(StrEnum):
@@ -29,7 +37,12 @@ class Metric(StrEnum):
     SERVER_CPU = "server cpu"
 
 
-PRIMARY = {Role.SERVER: Metric.SERVER_CPU, Role.CLIENT: Metric.CLIENT_CPU, Role.BOTH: Metric.WALL}
+PRIMARY = {
+    Role.SERVER: Metric.SERVER_CPU,
+    Role.CLIENT: Metric.CLIENT_CPU,
+    Role.BOTH: Metric.WALL,
+    Role.PAIR: Metric.SERVER_CPU,
+}
 """The one metric that is judged, declared before anything is measured."""
 
 
@@ -93,7 +106,7 @@ class Case:
     connections: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.peer is None) != (self.role is Role.BOTH):
+        if (self.peer is None) != (self.role in (Role.BOTH, Role.PAIR)):
             raise UsageError(f"role {self.role} and peer {self.peer} do not go together")
 
     @property

@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopmark.case import Benchmark, Case, Cores, Role
 from loopmark.errors import UsageError
@@ -24,6 +24,9 @@ LONG_FROM = 100
 IN_ROUNDS_UP_TO = 100
 """Connections at a time up to which all arms of a block are alive at once."""
 
+ALIVE_UP_TO = 12
+"""Pairs of a matrix up to which all of them are alive at once; of more, those of one caller after the other."""
+
 FLOOR_SHARE = 5
 """The floor's values have this part of the others' connections: nothing is judged by them."""
 
@@ -32,6 +35,9 @@ MINIMUM_VALUE = 0.05
 
 CALIBRATION_MARGIN = 1.6
 """How much longer than that a value is planned: other arms are faster than the calibrated one, and speed wanders."""
+
+PAIR_MARGIN = 3.0
+"""The same for the pairs of a matrix: on both sides others play than in the calibrated one."""
 
 CONTROL_SHARE = 50
 """The positive control makes one connection more than it counts for every so many: a true two percent."""
@@ -62,6 +68,7 @@ class Effort:
 FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None)
 DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6, target=0.01)
 RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_every=6)
+MATRIX = Effort(mode="matrix", seconds=600.0, blocks=3, values=2, field_every=None)
 
 
 def values_of(case: Case, effort: Effort) -> tuple[int, int]:
@@ -106,25 +113,74 @@ def arms_of(
     return (*arms, *(Arm(label=name, contender=name, kind=Kind.HIDDEN) for name in hidden))
 
 
+def pair_label(caller: str, server: str) -> str:
+    """Name a pair of a matrix."""
+    return f"{caller}-to-{server}"
+
+
+def pairs_of(contenders: Sequence[str], baseline: str) -> tuple[Arm, ...]:
+    """Every contender as the caller of every contender, itself among them, the baseline's pair twice: its A/A twin.
+
+    The baseline must come first among the contenders.
+    """
+    arms = [
+        Arm(label=pair_label(caller, server), contender=server, caller=caller)
+        for caller in contenders
+        for server in contenders
+    ]
+    twin = f"{pair_label(baseline, baseline)}.twin"
+    return _distinct([*arms, Arm(label=twin, contender=baseline, kind=Kind.TWIN, caller=baseline)])
+
+
+def _distinct(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Tell labels apart that names with `-to-` in them have made equal."""
+    distinct: dict[str, Arm] = {}
+    for arm in arms:
+        label = arm.label
+        while label in distinct:
+            label += "+"
+        distinct[label] = replace(arm, label=label)
+    return tuple(distinct.values())
+
+
 def order_of(seed: int, case: Case, index: int, arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Return a uniform permutation that depends on seed, case and block only: the coin that makes the test exact."""
+    """Return a uniform permutation that depends on seed, case and block only: the coin that makes the test exact.
+
+    Arms that are alive at once are put together; their order, and that of the groups, is still a matter of the coin.
+    """
     generator = random.Random(f"{seed}/{case.name}/{index}")  # noqa: S311  # reproducible, not secret
-    return tuple(generator.sample(list(arms), k=len(arms)))
+    drawn = generator.sample(list(arms), k=len(arms))
+    return tuple(arm for group in alive_together(case, drawn) for arm in group)
 
 
-def rounds_of(seed: int, case: Case, index: int, arms: Sequence[Arm], effort: Effort) -> tuple[tuple[str, ...], ...]:
+def alive_together(case: Case, order: Sequence[Arm]) -> tuple[tuple[Arm, ...], ...]:
+    """Split a block's arms into those that are alive at once: they start, take their values, and end together.
+
+    Usually these are all. With very many connections at a time each arm has the machine, and above all its memory, for
+    itself. Of a large matrix the servers under one client go together: they are what is compared first of all.
+    """
+    if case.concurrency > IN_ROUNDS_UP_TO:
+        return tuple((arm,) for arm in order)
+    if case.role is not Role.PAIR or len(order) <= ALIVE_UP_TO:
+        return (tuple(order),)
+    callers = dict.fromkeys(arm.caller for arm in order)
+    return tuple(tuple(arm for arm in order if arm.caller == caller) for caller in callers)
+
+
+def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], effort: Effort) -> tuple[tuple[str, ...], ...]:
     """Return the order of the arms in every round of a block, warm-up included; none where rounds are not possible.
 
     In a round every arm takes one value, so that arms are compared within a second, and not within minutes: what
-    neighbours do to a shared machine comes and goes in tenths of a second. With very many connections at a time each
-    arm has the machine, and above all its memory, for itself.
+    neighbours do to a shared machine comes and goes in tenths of a second. Arms that are not alive at once have rounds
+    of their own, one after the other in their `order`.
     """
+    groups = alive_together(case, order)
     if case.concurrency > IN_ROUNDS_UP_TO:
         return ()
 
     def one(number: int) -> tuple[str, ...]:
         generator = random.Random(f"{seed}/{case.name}/{index}/{number}")  # noqa: S311  # reproducible, not secret
-        return tuple(arm.label for arm in generator.sample(list(arms), k=len(arms)))
+        return tuple(arm.label for group in groups for arm in generator.sample(list(group), k=len(group)))
 
     return tuple(one(number) for number in range(sum(values_of(case, effort))))
 
@@ -137,7 +193,8 @@ def loops_of(case: Case, pace: float, *, control: bool = False) -> int:
     if case.connections is not None or case.burst:
         return case.minimum_loops
     step = math.lcm(case.concurrency, CONTROL_SHARE) if control else case.concurrency
-    enough = max(case.minimum_loops, MINIMUM_VALUE * CALIBRATION_MARGIN / pace)
+    margin = PAIR_MARGIN if case.role is Role.PAIR else CALIBRATION_MARGIN
+    enough = max(case.minimum_loops, MINIMUM_VALUE * margin / pace)
     return math.ceil(enough / step) * step
 
 
@@ -183,7 +240,7 @@ def cases_of(
             benchmark=benchmark.name,
             concurrency=concurrency,
             role=role,
-            peer=None if role is Role.BOTH else peer,
+            peer=None if role in (Role.BOTH, Role.PAIR) else peer,
             cores=shared if cores else Cores.ANY,
             tls=benchmark.tls,
             burst=burst,

@@ -30,6 +30,8 @@ class Arm:
     label: str
     contender: str
     kind: Kind = Kind.CONTENDER
+    caller: str | None = None
+    """In the role `pair` the contender that calls this one; in any other the role says who calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,7 @@ class Campaign:
     command: tuple[str, ...]
     seed: int
     mode: str
-    """`fast`, `default` or `rigorous`."""
+    """`fast`, `default`, `rigorous` or `matrix`."""
     baseline: str
     margin: float
     """Differences up to this share count as none: 0.01 is one percent. Declared before anything was measured."""

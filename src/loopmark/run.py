@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopmark.arms import Arms, Assign, BlockDiedError, Executor, Progress
+from loopmark.case import Role
 from loopmark.errors import LoopmarkError
 from loopmark.judgement import needed_blocks, widest_of
 from loopmark.plan import (
@@ -155,7 +156,7 @@ class Conductor:
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)
-        rounds = rounds_of(self.campaign.seed, case, index, arms, self.effort)
+        rounds = rounds_of(self.campaign.seed, case, index, order, self.effort)
         measurements: dict[str, Measurement] = {}
         try:
             self.executor.open_block()
@@ -198,7 +199,8 @@ class Conductor:
         shortest = min(min(each.wall) * each.loops for each in timed)
         if shortest >= MINIMUM_VALUE:
             return None
-        if case.connections is not None or case.burst or any(block.case == name for block in self.campaign.blocks):
+        settled = case.connections is not None or case.burst or case.role is Role.PAIR
+        if settled or any(block.case == name for block in self.campaign.blocks):
             note = f"{name}: some values took less than {MINIMUM_VALUE * 1e3:g} ms, which is short for the clocks."
             if note not in self.campaign.notes:
                 self.campaign.notes.append(note)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loopmark import redact
+from loopmark.case import Role
 from loopmark.codec import MismatchError, decode, encode
 from loopmark.errors import DamagedError, UsageError
 from loopmark.pyperf_files import PRIVATE, pyperf_files
@@ -174,6 +175,8 @@ def _complaints(campaign: Campaign) -> Iterator[str]:
     for plan in campaign.cases:
         if len({arm.label for arm in plan.arms}) != len(plan.arms):
             yield f"two arms of {plan.case.name} have one label"
+        if any((arm.caller is None) is (plan.case.role is Role.PAIR) for arm in plan.arms):
+            yield f"{plan.case.name} has an arm with a caller, or without one, against its role"
         # None is settled in a case that the campaign did not come to.
         if plan.loops < (plan.case.name in {block.case for block in campaign.blocks}):
             yield f"{plan.case.name} has {plan.loops} connections a value"

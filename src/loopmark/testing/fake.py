@@ -221,7 +221,7 @@ def assign(case: Case, arm: Arm) -> tuple[Task, Task, bool]:
         )
 
     server = arm.contender if case.role is not Role.CLIENT else case.peer
-    client = arm.contender if case.role is not Role.SERVER else case.peer
+    client = arm.caller or (arm.contender if case.role is not Role.SERVER else case.peer)
     return task(server, 0), task(client, 0 if case.cores is Cores.SHARED else 1), False
 
 
