@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from loopmark.case import Case, ClosePolicy, Cores, Role
-from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Side, Trace
+from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Side, Trace
 from loopmark.spi import TLSProfile
 
 TWIN = "asyncio.twin"
+CONTROL = "asyncio.control"
+FLOOR = "floor"
 BEGIN = datetime(2026, 11, 20, 9, 15, tzinfo=UTC)
 
 SERVER = Case(
@@ -20,6 +22,9 @@ BOTH = replace(SERVER, role=Role.BOTH, peer=None, concurrency=1, cores=Cores.SHA
 DEFAULT_CASES = (SERVER, CLIENT, BOTH)
 
 EFFECTS: Mapping[str, float] = {"uvloop": 0.85, "trio": 1.15, "anyio+uvloop": 0.95}
+
+CLIENT_FLOOR, SERVER_FLOOR = 120e-6, 80e-6
+"""Seconds of CPU time per connection; the baseline takes 300 and 200 us."""
 
 MACHINE = {
     "cpu": {"model": "AMD EPYC", "physical_cores": 2, "logical_cores": 2, "governor": None},
@@ -49,17 +54,31 @@ def fake_campaign(
     hidden: Sequence[str] = (),
     noise: float = 0.01,
     mode: str = "default",
+    twins: int = 1,
+    control: float | None = None,
+    floor: bool = True,
+    target: float | None = None,
 ) -> Campaign:
-    """Simulate a whole campaign of `asyncio`, its twin and the contenders in `effects`: true ratios of CPU times.
+    """Simulate a whole campaign of `asyncio`, its twins and the contenders in `effects`: true ratios of CPU times.
 
-    In field blocks `field_effects` hold instead. The machine's speed wanders over the blocks, the same for all arms.
+    `effects` may also tell what a twin is off. `control` is the true ratio of a positive control; TLS cases have a
+    `floor`. In field blocks `field_effects` hold instead. The machine's speed wanders over the blocks, the same for all
+    arms; within a block the arms take their values in rounds of random order.
     """
     drawn = random.Random(seed)
-    arms = (
+    labels = [TWIN, *(f"{TWIN}{number}" for number in range(2, twins + 1))][:twins]
+    arms = [
         Arm(label="asyncio", contender="asyncio"),
-        Arm(label=TWIN, contender="asyncio"),
-        *(Arm(label=name, contender=name, hidden=name in hidden) for name in effects),
-    )
+        *(Arm(label=label, contender="asyncio", kind=Kind.TWIN) for label in labels),
+        *(
+            Arm(label=name, contender=name, kind=Kind.HIDDEN if name in hidden else Kind.CONTENDER)
+            for name in effects
+            if name not in labels
+        ),
+    ]
+    if control is not None:
+        arms.append(Arm(label=CONTROL, contender="asyncio", kind=Kind.CONTROL))
+        effects = {**effects, CONTROL: control}
     campaign = Campaign(
         started=BEGIN.strftime("%Y-%m-%dT%H:%M:%SZ"),
         label="amd-epyc-2-cores",
@@ -67,7 +86,8 @@ def fake_campaign(
         seed=seed,
         mode=mode,
         baseline="asyncio",
-        twin=TWIN,
+        margin=0.01,
+        target=target,
         machine=MACHINE,
         ended="done",
     )
@@ -75,13 +95,14 @@ def fake_campaign(
         campaign.cases.append(
             CasePlan(
                 case=case,
-                arms=arms,
+                arms=(*arms, Arm(label=FLOOR, contender=FLOOR, kind=Kind.FLOOR)) if floor and case.tls else tuple(arms),
                 loops=max(200, case.minimum_loops),
                 question="What does a new TLS connection cost: connect, verified handshake, PING, PONG, close?",
                 close=ClosePolicy.BOTH_NOTIFY,
+                ended="blocks",
             )
         )
-        campaign.traces[case.name] = {arm.label: TRACE for arm in arms}
+        campaign.traces[case.name] = {arm.label: TRACE for arm in arms}  # the floor has no wire
     elapsed = 20.0
     for index in range(blocks + field_blocks):
         for plan in campaign.cases:
@@ -117,12 +138,13 @@ def _block(
     noise: float,
     elapsed: float,
 ) -> Block:
-    order = [arm.label for arm in plan.arms]
+    order = [arm.label for arm in plan.arms if not (field and arm.kind is Kind.FLOOR)]
     drawn.shuffle(order)
+    floor = plan.labels(Kind.FLOOR)
     speed = drawn.uniform(0.8, 1.25)
     measurements = {}
     for position, label in enumerate(order):
-        effect = effects.get(label, 1.0)
+        effect = None if label in floor else effects.get(label, 1.0)
         rows = [_value(plan.case, speed, effect, drawn, noise) for _ in range(values + 1)]
         wall, client, server = (tuple(column) for column in zip(*rows, strict=True))
         when = BEGIN + timedelta(seconds=int(elapsed) + position)
@@ -133,9 +155,9 @@ def _block(
             client_cpu=client[1:],
             server_cpu=server[1:],
             warmups=wall[:1],
-            client=_side(0.5 if not field else 4.0),
-            server=_side(0.25 if not field else 34.0),
-            peak=plan.case.concurrency,
+            client=UNKNOWN if label in floor else _side(0.5 if not field else 4.0),
+            server=UNKNOWN if label in floor else _side(0.25 if not field else 34.0),
+            peak=0 if label in floor else plan.case.concurrency,
             seconds=sum(wall) * plan.loops + 0.1,
             facts={
                 "client": {"loop": f"{label.split('.')[0]}.Loop", "nodelay": True},
@@ -155,19 +177,38 @@ def _block(
         index=index,
         field=field,
         order=tuple(order),
+        rounds=tuple(tuple(drawn.sample(order, k=len(order))) for _ in range(values + 1)),
         measurements=measurements,
         seconds=sum(each.seconds for each in measurements.values()) + 0.2,
     )
 
 
-def _value(case: Case, speed: float, effect: float, drawn: random.Random, noise: float) -> tuple[float, float, float]:
-    """Return wall, client CPU, server CPU of one value; the fixed peer costs the same for all."""
+def _value(
+    case: Case, speed: float, effect: float | None, drawn: random.Random, noise: float
+) -> tuple[float, float, float]:
+    """Return wall, client CPU, server CPU of one value; the fixed peer costs the same for all.
+
+    `effect` None is the floor.
+    """
     jitter = [drawn.lognormvariate(0, noise) for _ in range(2)]
+    if effect is None:
+        client, server = CLIENT_FLOOR * speed * jitter[0], SERVER_FLOOR * speed * jitter[1]
+        return client + server, client, server
     client = 300e-6 * speed * jitter[0] * (1.0 if case.role is Role.SERVER else effect)
     server = 200e-6 * speed * jitter[1] * (1.0 if case.role is Role.CLIENT else effect)
     if case.cores is Cores.SHARED:
         return (client + server) * 1.001, client, server
     return max(client, server) * 1.001, client, server
+
+
+UNKNOWN = Side(
+    minor_faults=None,
+    voluntary_switches=None,
+    involuntary_switches=None,
+    run_delay=None,
+    collections=None,
+    private_kib=None,
+)
 
 
 def _side(minor_faults: float) -> Side:

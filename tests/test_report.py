@@ -1,21 +1,26 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.campaigns import BOTH, CLIENT, SERVER, TWIN, fake_campaign
+from tests.campaigns import BOTH, CLIENT, CONTROL, FLOOR, SERVER, TWIN, UNKNOWN, fake_campaign
 
 from loopmark import store
 from loopmark.case import Case, Cores, Metric, Role
+from loopmark.cli.measuring import status_of
 from loopmark.errors import UsageError
-from loopmark.record import Block, Campaign, Outcome, Side
+from loopmark.record import Block, Campaign, Measurement, Outcome
 from loopmark.report import FORMATS, comparison, description
-from loopmark.report.figures import CaseFigures, figures
-from loopmark.stats import ratio_interval
+from loopmark.report.figures import Bound, bottleneck, figures
+from loopmark.stats import Estimate, ratio_interval
+
+# The tables of the default cases, in this order.
+SERVERS, CLIENTS, WHERE, TOGETHER, WHERE_TOGETHER = range(5)
 
 
 def lines(text: str, start: str) -> list[str]:
@@ -27,7 +32,7 @@ def cells(campaign: Campaign, contender: str, table: int = 0) -> list[str]:
     """Return one row of the nth table."""
     found = lines(comparison(campaign, "github"), f"| {contender} |".replace(" |", " ", 1))
     exact = [row for row in found if row.strip("|").split("|")[0].strip() == contender]
-    return [cell.strip() for cell in exact[table].strip("|").split("|")]
+    return [cell.strip().replace("\\*", "*") for cell in exact[table].strip("|").split("|")]
 
 
 def row_order(campaign: Campaign) -> list[str]:
@@ -41,45 +46,59 @@ def row_order(campaign: Campaign) -> list[str]:
     return names
 
 
+def changed(campaign: Campaign, change: Callable[[Block, Measurement], Measurement]) -> Campaign:
+    """Replace every measurement by what is made of it."""
+    for block in campaign.blocks:
+        block.measurements.update({label: change(block, each) for label, each in block.measurements.items()})
+    return campaign
+
+
+def table_of(campaign: Campaign, title: str) -> list[list[str]]:
+    """Return the rows of the first table with a title."""
+    _, _, rest = comparison(campaign, "github").partition(f"**{title}**\n\n")
+    rows, _, _ = rest.partition("\n\n")
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+
+
 # Every number in it can be computed by hand: two blocks in which the machine runs at 1 and at 2 of its speed.
 def small_campaign() -> Campaign:
-    campaign = fake_campaign(blocks=2, values=1, effects={"uvloop": 0.5}, noise=0.0)
-    campaign.traces[SERVER.name]["uvloop"] = replace(campaign.traces[SERVER.name]["uvloop"], bytes_to_client=1001)
-    for block in campaign.blocks:
+    def by_hand(block: Block, each: Measurement) -> Measurement:
         speed = block.index + 1
-        for label, each in block.measurements.items():
-            effect = 0.5 if label == "uvloop" else 1.0
-            server = 100e-6 * speed * (1.0 if block.case == CLIENT.name else effect)
-            client = 200e-6 * speed * (1.0 if block.case == SERVER.name else effect)
-            wall = client + server if block.case == BOTH.name else max(client, server)
-            changed = replace(each, wall=(wall,), client_cpu=(client,), server_cpu=(server,), loops=300, warmups=())
-            block.measurements[label] = changed
+        effect = 0.5 if each.arm == "uvloop" else 1.0
+        server = 100e-6 * speed * (1.0 if block.case == CLIENT.name else effect)
+        client = 300e-6 * speed * (1.0 if block.case == SERVER.name else effect)
+        if each.arm == FLOOR:
+            server, client = 40e-6 * speed, 80e-6 * speed
+        wall = client + server if block.case == BOTH.name or each.arm == FLOOR else max(client, server)
+        return replace(each, wall=(wall,), client_cpu=(client,), server_cpu=(server,), loops=300, warmups=())
+
+    campaign = changed(fake_campaign(blocks=2, values=1, effects={"uvloop": 0.5}, noise=0.0), by_hand)
+    campaign.traces[SERVER.name]["uvloop"] = replace(campaign.traces[SERVER.name]["uvloop"], bytes_to_client=1001)
     campaign.machine = {}
     return campaign
 
 
-def test_a_small_table_is_exactly_this() -> None:
+def test_small_tables_are_exactly_this() -> None:
+    small = small_campaign()
     # Of 100 and 200 us: the median 150, of half of that 75.
-    assert cells(small_campaign(), "uvloop") == [
-        "uvloop",
-        "75.0 (50.0-100.0)",
-        "0.500 too few blocks",
-        "150 (100-200)",
-        "0.500 too few blocks",
-        "25/100 client",
-        "100/100 both",
-        "0.2, 0.5",
-        "689, 1001",
+    assert cells(small, "uvloop", SERVERS) == ["uvloop", "75.0 (50.0-100.0)", "0.500* too few blocks"]
+    assert cells(small, "asyncio", SERVERS) == ["asyncio", "150 (100-200)", "1*"]
+    assert cells(small, "asyncio (A/A twin)", SERVERS)[2] == "1.000* too few blocks"
+    assert cells(small, "uvloop", CLIENTS) == ["uvloop", "225 (150-300)", "0.500 too few blocks"]
+    # Of 40 and 80 us the median is 60; 50 less 40 and 100 less 80 have the median 15.
+    assert cells(small, "uvloop", WHERE) == [
+        *("uvloop", "60.0 + 15.0", "17/100", "client-bound", "120 + 105", "67/100", "TLS-bound"),
+        *("0.2, 0.5", "689, 1001"),
     ]
-    assert cells(small_campaign(), "asyncio") == [
-        *("asyncio", "150 (100-200)", "1", "300 (200-400)", "1"),
-        *("50/100 client", "50/100 client", "0.2, 0.5", "689, 1003"),
+    assert cells(small, "asyncio", WHERE) == [
+        *("asyncio", "60 + 90", "33/100", "client-bound", "120 + 330", "33/100", "client-bound"),
+        *("0.2, 0.5", "689, 1003"),
     ]
-    assert cells(small_campaign(), "asyncio (A/A twin)")[2] == "1.000 too few blocks"
-    # Wall 150 and 300 us: the median 225, 4444 a second; client CPU 100 and 200.
-    assert cells(small_campaign(), "uvloop", table=1) == [
-        *("uvloop", "225 (150-300)", "0.500 too few blocks", "150 (100-200)", "75.0 (50.0-100.0)"),
-        *("4444", "6667", "1024, 1024"),
+    # Wall 200 and 400 us: the median 300, 3333 a second; client CPU 150 and 300.
+    assert cells(small, "uvloop", TOGETHER) == ["uvloop", "300 (200-400)", "0.500 too few blocks", "3333", "4444"]
+    assert cells(small, "uvloop", WHERE_TOGETHER) == [
+        *("uvloop", "75.0 (50.0-100.0)", "60.0 + 15.0", "225 (150-300)", "120 + 105"),
+        *("25/75/0", "TLS-bound", "1024, 1024"),
     ]
 
 
@@ -162,45 +181,295 @@ def test_hidden_arms_are_in_no_output() -> None:
     assert "by hand" not in description(campaign)
 
 
-def test_the_ratio_and_its_interval_are_those_of_the_blocks() -> None:
-    campaign = fake_campaign(seed=5, blocks=9, field_blocks=4, field_effects={"uvloop": 3.0}, effects={"uvloop": 0.8})
+def of_server(campaign: Campaign, contender: str, level: float = 0.95) -> Estimate:
     blocks = [block for block in campaign.blocks if block.case == SERVER.name and not block.field]
-    ours, theirs = ([block.measurements[arm].server_cpu for block in blocks] for arm in ("uvloop", "asyncio"))
-    truth = ratio_interval(ours, theirs)
-    assert truth.low is not None
-    assert cells(campaign, "uvloop")[2] == f"{truth.ratio:.3f} [{truth.low:.3f}, {truth.high:.3f}]"
+    ours, theirs = ([block.measurements[arm].server_cpu for block in blocks] for arm in (contender, "asyncio"))
+    return ratio_interval(ours, theirs, level)
 
 
-def test_too_few_blocks_show_the_ratio_without_an_interval() -> None:
-    assert cells(fake_campaign(blocks=5, effects={"uvloop": 0.5}, noise=0.0), "uvloop")[2] == "0.500 too few blocks"
-    assert "[" in cells(fake_campaign(blocks=6, effects={"uvloop": 0.5}, noise=0.0), "uvloop")[2]
+def shown(estimate: Estimate) -> str:
+    assert estimate.low is not None
+    return f"{estimate.ratio:.3f}* [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def utilised(client: float, server: float) -> CaseFigures:
-    campaign = fake_campaign(blocks=3, values=1, cases=[SERVER], effects={})
-    for block in campaign.blocks:
-        for label, each in block.measurements.items():
-            block.measurements[label] = replace(each, wall=(1.0,), client_cpu=(client,), server_cpu=(server,))
-    return figures(campaign, campaign.cases[0])
+def test_intervals_hold_together_for_all_contenders_of_a_table() -> None:
+    effects = {"uvloop": 0.8, "trio": 1.2}
+    campaign = fake_campaign(seed=5, blocks=9, field_blocks=4, field_effects={"uvloop": 3.0}, effects=effects)
+    assert cells(campaign, "uvloop")[2] == shown(of_server(campaign, "uvloop", 0.975))
+    assert cells(campaign, "contender")[2] == "ratio [simultaneous 95 %]"
+
+
+def test_a_fast_campaign_has_plain_intervals_and_no_verdict_and_says_so() -> None:
+    campaign = fake_campaign(blocks=9, effects={"uvloop": 0.8, "trio": 1.2}, mode="fast")
+    assert cells(campaign, "uvloop")[2:] == [shown(of_server(campaign, "uvloop"))]
+    assert cells(campaign, "contender")[2:] == ["ratio [plain 95 %]"]
+    rendered = comparison(campaign)
+    assert "This is a fast run" in rendered
+    assert "Verdict:" not in rendered
+    assert "be told from it" not in rendered
+    assert "This is a fast run" not in comparison(fake_campaign(blocks=1))
+    assert "A 95 % interval takes 6 blocks." in comparison(fake_campaign(blocks=5, mode="fast"))
 
 
 @pytest.mark.parametrize(
-    ("client", "server", "word"),
+    ("blocks", "interval", "told"),
     [
-        (0.95, 0.94, "client"),
-        (0.94, 0.95, "server"),
-        (0.99, 0.96, "both"),
-        (0.94, 0.94, "neither"),
-        (1.7, 0.5, "client"),
+        (5, "too few blocks", "No verdict: with so many contenders it takes 7 blocks, and there are 5;"),
+        (6, "[", "No verdict: with so many contenders it takes 7 blocks, and there are 6;"),
+        (7, "[", "Gate as server: passed."),
     ],
 )
-def test_the_side_that_is_95_percent_busy_bounds_the_row(client: float, server: float, word: str) -> None:
-    assert utilised(client, server).bound_by("asyncio") == word
+def test_with_too_few_blocks_there_is_no_verdict_and_how_many_it_takes_is_told(
+    blocks: int, interval: str, told: str
+) -> None:
+    campaign = fake_campaign(blocks=blocks, effects={"uvloop": 0.5, "trio": 2.0}, noise=0.0)
+    assert interval in cells(campaign, "uvloop")[2]
+    assert ("verdict" in cells(campaign, "contender")) is (blocks == 7)
+    assert ("plain" in cells(campaign, "contender")[2]) is (blocks < 7)
+    assert told in " ".join(comparison(campaign).split())
 
 
-def test_what_bounds_the_row_is_told_for_serving_and_for_calling() -> None:
-    found = cells(small_campaign(), "uvloop")
-    assert (found[5], found[6]) == ("25/100 client", "100/100 both")
+@pytest.mark.parametrize(
+    ("effect", "noise", "verdict"),
+    [
+        (0.9, 0.002, "faster"),
+        (1.1, 0.002, "slower"),
+        (1.0, 0.002, "equivalent"),
+        (0.95, 0.06, "inconclusive (faster?)"),
+        (1.03, 0.06, "inconclusive (slower?)"),
+        (1.0, 0.03, "inconclusive (equivalent?)"),
+    ],
+)
+def test_a_verdict_is_told_and_an_inconclusive_one_leans(effect: float, noise: float, verdict: str) -> None:
+    campaign = fake_campaign(seed=1, blocks=8, effects={"zippy": effect}, noise=noise)
+    assert cells(campaign, "zippy")[3] == verdict
+
+
+def test_the_baseline_has_letters_and_no_verdict_and_the_twin_has_neither() -> None:
+    campaign = fake_campaign(seed=0, blocks=12, effects={"uvloop": 0.8, "trio": 1.0}, noise=0.002)
+    assert cells(campaign, "uvloop")[3:] == ["faster", "a"]
+    assert cells(campaign, "asyncio")[2:] == ["1*", "baseline", "b"]
+    assert cells(campaign, "trio")[3:] == ["equivalent", "b"]
+    assert cells(campaign, "asyncio (A/A twin)")[3:] == ["-", "-"]
+    assert "A shared letter is not equality." in " ".join(comparison(campaign).split())
+
+
+def told(campaign: Campaign, start: str) -> str:
+    (line,) = lines(comparison(campaign, "github"), f"* {start}")
+    return line
+
+
+def test_a_twin_within_the_margin_passes_the_gate() -> None:
+    line = told(fake_campaign(blocks=12, noise=0.002), "Gate as server")
+    assert line.startswith("* Gate as server: passed. The A/A twin, asyncio against itself, came out at 1.00")
+    assert "inside the margin of 1 %. A twin cannot see bias between libraries." in line
+
+
+def test_a_twin_that_may_be_beyond_the_margin_means_that_precision_was_not_reached() -> None:
+    campaign = fake_campaign(blocks=8, noise=0.05)
+    line = told(campaign, "Gate as server")
+    assert "precision not reached. The A/A twin, asyncio against itself, came out at" in line
+    assert "not wholly inside the margin of 1 %" in line
+    assert "INVALID" not in comparison(campaign)
+    assert status_of(campaign) == 0
+
+
+def test_a_twin_beyond_the_margin_makes_its_case_invalid_in_title_and_status() -> None:
+    campaign = fake_campaign(blocks=8, effects={TWIN: 1.1, "uvloop": 0.8}, noise=0.002)
+    changed(campaign, lambda block, each: each if block.case == SERVER.name else replace(each, wall=each.warmups * 5))
+    rendered = comparison(campaign, "github")
+    assert "### INVALID: tls_pingpong, 100 at a time" in rendered
+    assert "Gate as server: INVALID: asyncio.twin is asyncio itself, and came out" in rendered
+    assert cells(campaign, "contender")[2:] == ["ratio [simultaneous 95 %]"]
+    assert status_of(campaign) == 1
+
+
+def test_where_one_role_only_is_invalid_the_title_names_it() -> None:
+    campaign = fake_campaign(blocks=8, effects={TWIN: 1.1}, noise=0.002, cases=[SERVER, CLIENT])
+    baseline = {(block.case, block.index): block.measurements["asyncio"] for block in campaign.blocks}
+    changed(
+        campaign,
+        lambda block, each: (
+            replace(baseline[block.case, block.index], arm=TWIN)
+            if (block.case, each.arm) == (CLIENT.name, TWIN)
+            else each
+        ),
+    )
+    assert lines(comparison(campaign, "github"), "### ")[0].startswith("### INVALID as server: tls_pingpong")
+
+
+def test_blocks_that_cannot_be_compared_get_no_verdict_but_the_reason_and_status_1() -> None:
+    campaign = fake_campaign(blocks=8, effects={"uvloop": 0.8}, noise=0.002)
+    assert status_of(campaign) == 0
+    (block, *_) = (block for block in campaign.blocks if block.case == SERVER.name)
+    block.measurements["uvloop"] = replace(block.measurements["uvloop"], loops=7)
+    assert "NO VERDICT: block 0" in comparison(campaign, "github")
+    assert "unequal counts are not compared" in comparison(campaign, "github")
+    assert cells(campaign, "contender")[2:] == ["ratio [plain 95 %]"]
+    assert status_of(campaign) == 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "blocks", "told_of_it"),
+    [
+        (1.02, 12, "found at 1.0"),
+        (1.0, 12, "NOT found, at "),
+        (1.02, 7, "too few blocks for its 99 % interval."),
+    ],
+)
+def test_the_positive_control_is_told_with_whether_it_was_found(truth: float, blocks: int, told_of_it: str) -> None:
+    campaign = fake_campaign(blocks=blocks, effects={"uvloop": 0.9}, noise=0.002, control=truth)
+    line = told(campaign, "Gate as server")
+    assert "Positive control, asyncio doing more than is counted, truly 1.02: " in line
+    assert told_of_it in line
+    assert "+2 % control" not in comparison(campaign)
+
+
+def test_without_a_control_nothing_is_said_of_one() -> None:
+    assert "ositive control" not in comparison(fake_campaign())
+
+
+def placed(campaign: Campaign, effect: float) -> Campaign:
+    """Let every place in a round cost that much more than the one before."""
+
+    def at_its_place(block: Block, each: Measurement) -> Measurement:
+        places = [1 + effect * one.index(each.arm) for one in block.rounds[-len(each.wall) :]]
+        return replace(each, server_cpu=tuple(a * b for a, b in zip(each.server_cpu, places, strict=True)))
+
+    return changed(campaign, at_its_place)
+
+
+def test_the_effect_of_the_place_is_told_and_warned_of_beyond_the_margin() -> None:
+    harmless = told(fake_campaign(blocks=12, noise=0.002), "Gate as server")
+    assert "The last place in a round against the first: 1.00" in harmless
+    assert "WARNING" not in harmless
+    harmful = told(placed(fake_campaign(blocks=12, noise=0.002), 0.02), "Gate as server")
+    assert "The last place in a round against the first: 1.0" in harmful
+    assert "WARNING: that is more than the margin." in harmful
+
+
+@pytest.mark.parametrize(
+    ("ended", "target", "noise", "expected"),
+    [
+        (
+            "time cap",
+            0.01,
+            0.05,
+            r"Stopped at the time cap; the widest interval is \+-\d.* %, short of the target of \+-1 %\.",
+        ),
+        ("target", 0.02, 0.005, r"Stopped by itself; the widest interval is \+-\d.* %, within the target of \+-2 %\."),
+        ("blocks", None, 0.01, r"Stopped at the number of blocks that was set; the widest interval is \+-\d\S* %\."),
+        ("", None, 0.01, r"Ended early; the widest interval is \+-\d\S* %\."),
+    ],
+)
+def test_what_ended_a_case_is_told_with_the_precision_it_had(
+    ended: str, target: float | None, noise: float, expected: str
+) -> None:
+    campaign = fake_campaign(blocks=8, effects={"uvloop": 0.9}, noise=noise, target=target)
+    campaign.cases[0].ended = ended
+    assert re.search(expected, told(campaign, "Measured as server"))
+
+
+def test_what_the_machine_allowed_is_one_plain_sentence() -> None:
+    campaign = fake_campaign(blocks=9, effects={"uvloop": 0.9}, noise=0.01)
+    found = re.search(
+        r"In 9 blocks this machine let whoever differs from asyncio by more than about (\S+) % be told from it; "
+        "smaller differences may stay inconclusive.",
+        told(campaign, "Measured as server"),
+    )
+    widest = figures(campaign, campaign.cases[0]).widest
+    assert found
+    assert widest is not None
+    assert float(found[1]) / 100 == pytest.approx((1 + widest) * 1.01 - 1, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "floor", "cores", "word"),
+    [
+        (0.94, 0.95, {}, Cores.SEPARATE, Bound.CLIENT),
+        (0.95, 0.94, {"client": 0.9}, Cores.SEPARATE, Bound.SERVER),
+        (0.3, 1.0, {"server": 0.9, "client": 0.49}, Cores.SEPARATE, Bound.CLIENT),
+        (0.3, 1.0, {"server": 0.1, "client": 0.5}, Cores.SEPARATE, Bound.TLS),
+        (1.7, 0.5, {}, Cores.ANY, Bound.SERVER),
+        (0.96, 0.99, {"server": 0.9, "client": 0.9}, Cores.SEPARATE, Bound.MIXED),
+        (0.94, 0.94, {"server": 0.9, "client": 0.9}, Cores.SEPARATE, Bound.MIXED),
+        (0.4, 0.6, {"server": 0.5, "client": 0.5}, Cores.SHARED, Bound.TLS),
+        (0.3, 0.7, {"server": 0.4, "client": 0.4}, Cores.SHARED, Bound.CLIENT),
+        (0.7, 0.3, {}, Cores.SHARED, Bound.SERVER),
+        (0.35, 0.65, {"server": 0.4, "client": 0.4}, Cores.SHARED, Bound.MIXED),
+    ],
+)
+def test_the_word_for_what_limits_a_row(
+    server: float, client: float, floor: dict[str, float], cores: Cores, word: Bound
+) -> None:
+    assert bottleneck({"server": server, "client": client}, floor, cores) is word
+
+
+def test_ratios_of_servers_are_marked_where_their_fixed_client_had_no_time_left() -> None:
+    campaign = fake_campaign(blocks=7, effects={"uvloop": 0.9, "trio": 3.0}, cases=[SERVER])
+    assert "*" in cells(campaign, "uvloop")[2]
+    assert "*" not in cells(campaign, "trio")[2]
+    assert cells(campaign, "trio", table=1)[3] == "server-bound"
+    assert "Ratios with * are from rows whose fixed client was at least 95 % busy" in comparison(campaign)
+
+
+def test_ratios_of_clients_are_marked_where_their_fixed_server_had_no_time_left() -> None:
+    campaign = fake_campaign(blocks=7, effects={"uvloop": 0.5}, cases=[CLIENT])
+    assert "*" in cells(campaign, "uvloop")[2]
+    assert "*" not in cells(campaign, "asyncio")[2]
+    assert "from rows whose fixed server was" in comparison(campaign)
+    assert "Ratios with *" not in comparison(fake_campaign(blocks=7, cases=[BOTH]))
+
+
+def test_the_floor_is_explained_and_has_no_row() -> None:
+    campaign = fake_campaign(blocks=3)
+    rendered = " ".join(comparison(campaign).split())
+    assert "floor: CPU time of the same handshake and messages in memory" in rendered
+    assert "as server, server 7" in rendered
+    assert not lines(comparison(campaign, "github"), "| floor")
+
+
+def test_plain_tcp_has_no_floor_and_nothing_is_said_of_tls() -> None:
+    plain = replace(SERVER, benchmark="tcp_pingpong", tls=None)
+    campaign = fake_campaign(blocks=1, cases=[plain])
+    campaign.cases[0].close = None
+    rendered = comparison(campaign, "github")
+    assert "Plain TCP. Close (fin)" in rendered
+    assert "floor" not in rendered
+    assert "TLS-bound" not in rendered
+    assert "TLS bytes" not in rendered
+    assert "bytes/conn to s, c" in rendered
+
+
+def test_a_tls_table_without_a_floor_says_so() -> None:
+    rendered = comparison(fake_campaign(blocks=1, floor=False), "github")
+    assert "No floor was measured" in rendered
+    assert "floor + own" not in rendered
+    assert "TLS-bound" not in rendered
+
+
+def test_who_is_below_the_floor_is_reported_as_a_bug() -> None:
+    campaign = fake_campaign(blocks=8, effects={"zippy": 0.2, "uvloop": 0.9}, cases=[SERVER, BOTH])
+    found = lines(comparison(campaign, "github"), "* zippy as")
+    assert [line.split(" is ")[0] for line in found] == ["* zippy as server", "* zippy as server", "* zippy as client"]
+    assert found[0].endswith("which cannot be: a bug of the measurement or of the proof.")
+    assert not lines(comparison(campaign, "github"), "* uvloop as")
+    assert re.fullmatch(r"\d+\.\d - \d+\.\d", cells(campaign, "zippy", table=1)[1])
+
+
+def test_the_row_without_a_loop_is_named_with_one_connection_at_a_time_only() -> None:
+    campaign = fake_campaign(blocks=1, effects={"blocking": 0.8})
+    assert len(lines(comparison(campaign), "* blocking is the row without a loop")) == 1
+    assert not lines(comparison(fake_campaign(blocks=1)), "* blocking is the row without a loop")
+
+
+def test_threads_on_several_cores_are_explained_where_they_are_seen() -> None:
+    free = replace(SERVER, cores=Cores.ANY)
+    assert "several threads" not in comparison(fake_campaign(blocks=1, cases=[free]), "github")
+    busy = changed(
+        fake_campaign(blocks=1, cases=[free]), lambda _, each: replace(each, wall=tuple(x / 2 for x in each.wall))
+    )
+    assert "above 100 with several threads" in comparison(busy, "github")
 
 
 def test_a_missing_arm_has_its_reason_once_for_all_cases_of_a_table() -> None:
@@ -225,10 +494,10 @@ def test_an_outcome_of_all_cases_or_of_a_benchmark_is_told_under_every_table(cas
 def test_an_arm_that_was_retired_in_one_role_keeps_the_number_of_the_other() -> None:
     campaign = fake_campaign(effects={"uvloop": 0.9})
     campaign.outcomes.append(Outcome(arm="uvloop", case=SERVER.name, status="retired", reason="it failed twice"))
-    found = cells(campaign, "uvloop")
-    assert found[1:3] == ["-", "-"]
-    assert found[3] != "-"
-    assert found[5] == "-"
+    found = next(row for row in table_of(campaign, "Where the time goes") if row[0] == "uvloop")
+    assert found[1:4] == ["-", "-", "-"]
+    assert "-" not in found[4:7]
+    assert len(lines(comparison(campaign), "uvloop ")) == 4
     assert "* uvloop has no number (retired as server): it failed twice." in comparison(campaign)
 
 
@@ -254,9 +523,9 @@ def test_field_ratios_stand_beside_and_findings_are_told_with_their_faults() -> 
     campaign = fake_campaign(
         field_blocks=3, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.21}, noise=0.0
     )
-    assert cells(campaign, "uvloop")[-1] == "0.90, 0.90"
-    assert cells(campaign, "asyncio")[-1] == "1, 1"
-    (finding,) = lines(comparison(campaign, "github"), "* More than 2 % off in the field, as server")
+    assert cells(campaign, "uvloop")[-1] == "0.90"
+    assert cells(campaign, "asyncio")[-1] == "1"
+    (finding,) = lines(comparison(campaign, "github"), "* More than 2 % off in the field as server, by server CPU:")
     assert "uvloop 0.90 against 0.80 (minor faults/conn: server 34.0 against 0.2, client 4.0 against 0.5)" in finding
     assert "trio" not in finding
 
@@ -267,6 +536,11 @@ def test_few_field_blocks_are_called_no_finding() -> None:
     )
     assert "So few field blocks tell no difference from noise" in rendered
     assert "off in the field" not in rendered
+
+
+def test_a_single_field_block_has_one_digit_less() -> None:
+    campaign = fake_campaign(field_blocks=1, field_effects={"uvloop": 0.9}, noise=0.0)
+    assert cells(campaign, "uvloop")[-1] == "0.9"
 
 
 def test_without_a_field_block_a_line_says_so() -> None:
@@ -285,28 +559,15 @@ def test_captions_tell_what_the_table_does_not() -> None:
         "calls the same uvloop server",
         "TLS 1.3, key p256, group X25519; tickets off",
         "Close (both-notify)",
-        "as server, 8 blocks of 5 values of 300 connections",
+        "Measured as server: 8 blocks of 5 values of 300 connections for each contender.",
+        "Ratios are to asyncio in the same round",
         "on this machine and this build only",
-        "plain 95 % intervals",
         "receiver's kernel path is charged to the sender",
-        "A/A twin, asyncio against itself: server CPU ",
+        "beyond the margin of 1 %",
+        "bound, what limits the row: the side that alone is at least 95 % busy, TLS-bound where the floor is at least",
+        "TLS-bound where both floors together are at least 50 % of the wall time",
     ):
         assert part in rendered, part
-
-
-def test_a_plain_case_speaks_of_no_tls() -> None:
-    plain = replace(SERVER, benchmark="tcp_pingpong", tls=None)
-    campaign = fake_campaign(blocks=1, cases=[plain])
-    campaign.cases[0].close = None
-    rendered = comparison(campaign, "github")
-    assert "Plain TCP. Close (fin)" in rendered
-    assert "TLS bytes" not in rendered
-    assert "bytes/conn to s, c" in rendered
-
-
-def test_a_fast_run_says_that_it_gives_no_verdict() -> None:
-    assert "This is a fast run" in comparison(fake_campaign(blocks=1, mode="fast"))
-    assert "This is a fast run" not in comparison(fake_campaign(blocks=1))
 
 
 @pytest.mark.parametrize(
@@ -341,22 +602,13 @@ def test_notes_are_shown() -> None:
 
 
 def test_what_could_not_be_read_is_a_dash() -> None:
-    campaign = fake_campaign(blocks=1, effects={})
-    unknown = Side(
-        minor_faults=None,
-        voluntary_switches=None,
-        involuntary_switches=None,
-        run_delay=None,
-        collections=None,
-        private_kib=None,
+    campaign = changed(
+        fake_campaign(blocks=1, effects={}), lambda _, each: replace(each, client=UNKNOWN, server=UNKNOWN)
     )
-    for block in campaign.blocks:
-        for label, each in block.measurements.items():
-            block.measurements[label] = replace(each, client=unknown, server=unknown)
     campaign.traces.clear()
     campaign.machine = {}
-    assert cells(campaign, "asyncio")[7:] == ["-, -", "-, -"]
-    assert cells(campaign, "asyncio", table=1)[-1] == "-, -"
+    assert cells(campaign, "asyncio", WHERE)[-2:] == ["-, -", "-, -"]
+    assert cells(campaign, "asyncio", WHERE_TOGETHER)[-1] == "-, -"
     assert "Machine: unknown." in comparison(campaign)
 
 
@@ -366,7 +618,7 @@ def test_a_clock_that_saw_nothing_gives_no_ratio_and_no_crash() -> None:
         for label, each in block.measurements.items():
             block.measurements[label] = replace(each, server_cpu=(0.0,) * 5, client_cpu=(0.0,) * 5)
     assert cells(campaign, "uvloop")[1:3] == ["0.00 (0.00-0.00)", "-"]
-    assert cells(campaign, "uvloop", table=1)[6] == "-"
+    assert cells(campaign, "uvloop", TOGETHER)[-1] == "-"
     for chosen in FORMATS:
         assert comparison(campaign, chosen)
 
@@ -384,9 +636,17 @@ def test_a_stored_file_cannot_steer_the_terminal_or_the_markup() -> None:
 
 def test_reading_formats_hold_the_same_cells() -> None:
     campaign = fake_campaign(field_blocks=1)
-    for cell in cells(campaign, "uvloop"):
-        assert cell in comparison(campaign, "text")
-        assert cell in comparison(campaign, "rst")
+    for table in (SERVERS, WHERE, TOGETHER):
+        for cell in cells(campaign, "uvloop", table):
+            assert cell in comparison(campaign, "text")
+            assert cell in comparison(campaign, "rst").replace("\\*", "*")
+
+
+def test_tables_fit_into_130_columns() -> None:
+    campaign = fake_campaign(
+        seed=3, field_blocks=2, noise=0.05, effects={"uvloop-protocol": 0.85, "anyio+asyncio": 4.0}
+    )
+    assert max(map(len, comparison(campaign).splitlines())) <= 130
 
 
 def parsed(campaign: Campaign) -> list[dict[str, Any]]:
@@ -411,8 +671,50 @@ def test_json_has_one_row_per_case_arm_and_metric_in_full_precision() -> None:
     assert row["unit"] == "second/connection"
 
 
-def test_the_twin_is_marked_for_programs() -> None:
-    assert {row["arm"] for row in parsed(fake_campaign(blocks=1)) if row["twin"]} == {TWIN}
+def row_of(campaign: Campaign, case: Case, arm: str, metric: Metric) -> dict[str, Any]:
+    (row,) = (
+        each
+        for each in parsed(campaign)
+        if (each["case"], each["arm"], each["metric"]) == (case.name, arm, metric.value)
+    )
+    return row
+
+
+def test_what_is_judged_is_in_the_rows_of_the_primary_metric() -> None:
+    campaign = fake_campaign(seed=0, blocks=9, effects={"uvloop": 0.8, "trio": 1.005}, noise=0.02, target=0.01)
+    case = figures(campaign, campaign.cases[0])
+    row = row_of(campaign, SERVER, "trio", Metric.SERVER_CPU)
+    truth = of_server(campaign, "trio", 0.975)
+    names = ("simultaneous_low", "simultaneous_high", "simultaneous_level")
+    assert tuple(row[name] for name in names) == (truth.low, truth.high, 0.975)
+    assert (row["low"], row["level"]) == (of_server(campaign, "trio").low, 0.95)
+    assert (row["verdict"], row["leaning"], row["letters"]) == ("inconclusive", "equivalent", "b")
+    assert (row["gate"], row["ended"], row["half_width"]) == ("precision not reached", "blocks", case.widest)
+    assert row["bound"] == "client-bound"
+    other = row_of(campaign, SERVER, "trio", Metric.WALL)
+    assert [other[name] for name in (*names, "verdict", "leaning", "letters", "bound")] == [None] * 7
+    assert other["low"] is not None
+
+
+def test_no_verdict_of_a_fast_campaign_is_in_any_row() -> None:
+    campaign = fake_campaign(blocks=9, effects={"uvloop": 0.8}, noise=0.001, mode="fast")
+    for name in ("simultaneous_low", "verdict", "leaning", "letters"):
+        assert {row[name] for row in parsed(campaign)} == {None}
+
+
+def test_cpu_times_have_the_floor_and_what_comes_on_top_beside_them() -> None:
+    small = small_campaign()
+    row = row_of(small, SERVER, "uvloop", Metric.SERVER_CPU)
+    assert (row["floor"], row["own_cost"]) == (pytest.approx(60e-6), pytest.approx(15e-6))
+    assert row_of(small, SERVER, "uvloop", Metric.WALL)["floor"] is None
+    assert row_of(small, SERVER, FLOOR, Metric.SERVER_CPU)["median"] == pytest.approx(60e-6)
+
+
+def test_every_arm_has_its_kind_for_programs() -> None:
+    found = {(row["arm"], row["kind"]) for row in parsed(fake_campaign(blocks=1, effects={"uvloop": 1}, control=1.02))}
+    assert found == {
+        *(("asyncio", "contender"), ("uvloop", "contender"), (TWIN, "twin"), (CONTROL, "control"), (FLOOR, "floor")),
+    }
 
 
 def test_a_missing_number_is_one_row_with_its_reason() -> None:
@@ -437,22 +739,32 @@ def test_the_description_tells_what_ran_where_and_how_much_of_the_time_was_measu
     for part in (
         "command: loopmark run",
         "seed: 1",
-        "mode: default",
+        "mode: default, seed: 1",
+        "baseline: asyncio, margin: 1 %, target: none",
         "label: amd-epyc-2-cores",
         "started: 2026-11-20T09:15:00Z",
         "ended: done, after 200 s",
         "75 % timed values and warm-up, 10 % untimed proof on live connections, 15 % scheduling and start-up",
         "AMD EPYC, 2 cores, virtual machine, Linux 6.18.0, CPython 3.13.0 (no PGO, no LTO), OpenSSL 3.0.19,",
-        "versions: loopmark 0.1.0, trio 0.35.0, uvloop 0.23.0",
-        f"{SERVER.name}: 8 blocks and 1 in the field, 300 connections a value",
+        "loopmark 0.1.0, trio 0.35.0, uvloop 0.23.0",
+        "1 server 100 at a time server CPU 8 1 300 blocks precision not reached",
+        f"case 1 is {SERVER.name}",
     ):
         assert part in told, part
 
 
 def test_facts_that_all_share_are_told_once_and_differences_by_arm() -> None:
     told = " ".join(description(fake_campaign(blocks=2, effects={"uvloop": 0.9})).split())
-    assert told.count("equal.tls_version: TLSv1.3") == 1
-    assert "client.loop: asyncio.Loop (asyncio, asyncio (A/A twin)); uvloop.Loop (uvloop)" in told
+    assert told.count("tls_version 1, 2, 3 TLSv1.3 all") == 1
+    assert "client.loop 1, 2, 3 asyncio.Loop asyncio, asyncio (A/A twin) uvloop.Loop uvloop floor.Loop floor" in told
+
+
+def test_a_fact_that_only_the_floor_lacks_is_one_of_all() -> None:
+    campaign = changed(
+        fake_campaign(blocks=1, cases=[BOTH]),
+        lambda _, each: replace(each, facts={"equal": {} if each.arm == FLOOR else {"nodelay": True}}),
+    )
+    assert "nodelay 1 yes all" in " ".join(description(campaign).split())
 
 
 def test_facts_that_differ_between_cases_name_their_case() -> None:
@@ -461,9 +773,8 @@ def test_facts_that_differ_between_cases_name_their_case() -> None:
         for label, each in block.measurements.items():
             loop = "fixed" if block.case == SERVER.name else "own"
             block.measurements[label] = replace(each, facts={"client": {"loop": loop}, "server": {"loop": "own"}})
-    told = description(campaign).split("Facts")[1].replace("\n  ", " ")
-    assert f"{SERVER.name}: equal for all: client.loop: fixed, server.loop: own" in told
-    assert f"{BOTH.name}: equal for all: client.loop: own, server.loop: own" in told
+    told = " ".join(description(campaign).split("Facts")[1].split())
+    assert "client.loop 1 fixed all client.loop 2 own all server.loop 1, 2 own all" in told
 
 
 def test_wire_traces_that_differ_are_told_apart() -> None:
@@ -472,9 +783,24 @@ def test_wire_traces_that_differ_are_told_apart() -> None:
     traces["uvloop"] = replace(traces["uvloop"], bytes_to_client=1001)
     traces["trio"] = replace(traces["trio"], first_fin="client", records=("> handshake 1",))
     told = description(campaign).split("On the wire")[1].replace("\n  ", " ")
-    assert "asyncio, asyncio (A/A twin), uvloop: 689 bytes to the server, 1001-1003 to the client" in told
-    assert ", trio: 689 bytes to the server, 1003 to the client; group X25519; first close_notify: server; " in told
-    assert "first FIN: client; 1 records: > handshake 1" in told
+    assert "* asyncio, asyncio (A/A twin), uvloop in case 1: 689 bytes to the server, 1001-1003 to the client" in told
+    assert "* trio in case 1: 689 bytes to the server, 1003 to the client; group X25519; first close_notify: " in told
+    assert "first FIN: client; 1 record: > handshake 1" in told
+
+
+def test_wire_traces_that_agree_are_one_line() -> None:
+    told = description(fake_campaign(blocks=1)).split("On the wire")[1].replace("\n  ", " ")
+    assert "* all: 689 bytes to the server, 1003 to the client" in told
+
+
+def test_names_of_cases_are_told_once_and_numbers_after_that() -> None:
+    campaign = fake_campaign(blocks=1)
+    campaign.dropped.append(f"block 3 of {CLIENT.name}: trio lost its peer")
+    campaign.notes.append(f"{BOTH.name}: some values took less than 50 ms.")
+    told = description(campaign)
+    assert "* block 3 of case 2: trio lost its peer" in told
+    assert "* case 3: some values took less than 50 ms." in told
+    assert all(told.count(case.name) == 1 for case in (SERVER, CLIENT, BOTH))
 
 
 def test_the_description_gives_the_reason_for_what_is_missing() -> None:
@@ -485,12 +811,26 @@ def test_the_description_gives_the_reason_for_what_is_missing() -> None:
     ]
     told = " ".join(description(campaign).split())
     assert "zippy: skipped: not installed: pip install zippy" in told
-    assert f"trio: retired in {BOTH.name}: it failed twice" in told
+    assert "trio: retired in case 3: it failed twice" in told
+
+
+def test_the_description_tells_why_a_case_has_no_verdict() -> None:
+    campaign = fake_campaign(blocks=8, effects={TWIN: 1.1}, noise=0.002, cases=[SERVER])
+    told = " ".join(description(campaign).split())
+    assert "no verdict: asyncio.twin is asyncio itself, and came out" in told
+    assert "blocks INVALID" in told
 
 
 def test_a_campaign_that_never_measured_can_be_described() -> None:
     empty = Campaign(
-        started="2026-11-20T09:15:00Z", label="", command=(), seed=0, mode="default", baseline="asyncio", twin="t"
+        started="2026-11-20T09:15:00Z",
+        label="",
+        command=(),
+        seed=0,
+        mode="default",
+        baseline="asyncio",
+        margin=0.01,
+        target=None,
     )
     assert "is still running, or was killed" in description(empty)
     assert "### About these numbers" in comparison(empty, "github")

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loopmark.case import Case
-from loopmark.record import Campaign
-from loopmark.report.figures import figures, shown_name
-from loopmark.report.tables import interval
+from loopmark.record import Campaign, CasePlan
+from loopmark.report.cells import NOTHING, plus_minus
+from loopmark.report.figures import ROWS, CaseFigures, figures, shown_name
 
 
 class Silent:
@@ -31,14 +31,27 @@ class Silent:
 class Lines:
     """One line per block, for logs and pipes."""
 
+    def __init__(self) -> None:
+        self._dropped = 0
+
     def arm(self, campaign: Campaign, case: Case, block: int, arm: str, position: int, arms: int) -> None:
         """Write nothing within a block."""
 
     def block(self, campaign: Campaign, left: float) -> None:
-        """Write which block is over."""
-        done = campaign.blocks[-1] if campaign.blocks else None
-        what = f"block {done.index} of {done.case}" if done else "no block yet"
-        print(f"{len(campaign.blocks)} blocks, last {what}; at most {max(0.0, left):.0f} s left", file=sys.stderr)  # noqa: T201  # progress
+        """Write which block is over or was dropped, how wide the intervals are by now, and how much time is left."""
+        if len(campaign.dropped) > self._dropped:
+            self._dropped = len(campaign.dropped)
+            what = f"dropped {campaign.dropped[-1]}"
+            for plan in campaign.cases:
+                what = what.replace(plan.case.name, _named(plan))
+        elif campaign.blocks:
+            done = campaign.blocks[-1]
+            plan = next(each for each in campaign.cases if each.case.name == done.case)
+            kind = "field block" if done.field else "block"
+            what = f"{_named(plan)}: {kind} {done.index}, {_reached(campaign, figures(campaign, plan))}"
+        else:
+            what = "no block yet"
+        print(f"{what}; at most {max(0.0, left):.0f} s left", file=sys.stderr)  # noqa: T201  # progress
 
     def close(self) -> None:
         """Do nothing."""
@@ -98,13 +111,33 @@ def progress(seconds: float, *, wanted: bool) -> Silent | Lines | Painted:
     return Painted(seconds, console) if console.is_terminal else Lines()
 
 
+def _named(plan: CasePlan) -> str:
+    """Name a case by what tells it from others, in a few words."""
+    load = f"burst={plan.case.concurrency}" if plan.case.burst else f"c={plan.case.concurrency}"
+    return f"{plan.case.benchmark} {plan.case.role} {load}"
+
+
+def _reached(campaign: Campaign, case: CaseFigures) -> str:
+    """Set the widest interval so far beside the target."""
+    reached = "no intervals yet" if case.widest is None else plus_minus(case.widest)
+    return reached if campaign.target is None else f"{reached} (target +-{100 * campaign.target:g} %)"
+
+
 def _estimates(campaign: Campaign) -> Table:
-    """Tabulate the primary metric's ratios so far, one column per case."""
+    """Tabulate the primary metric's ratios so far with their half-widths, one column per case; no verdicts yet."""
     cases = [figures(campaign, plan) for plan in campaign.cases]
-    headers = (f"{case.plan.case.role}, {case.plan.case.concurrency} at a time" for case in cases)
-    table = Table("ratio to the baseline so far", *headers)
-    labels = dict.fromkeys(arm.label for plan in campaign.cases for arm in plan.arms if not arm.hidden)
-    for label in labels:
-        cells = (interval(case.ratio(label, case.plan.case.primary)) for case in cases)
-        table.add_row(shown_name(campaign, label), *map(Text, cells))
+    headers = (
+        f"{case.plan.case.role}, {case.plan.case.concurrency} at a time\n{_reached(campaign, case)}" for case in cases
+    )
+    table = Table(f"ratio to {campaign.baseline} so far", *headers)
+    for label in dict.fromkeys(arm.label for case in cases for arm in case.arms if arm.kind in ROWS):
+        table.add_row(shown_name(campaign, label), *(Text(_cell(case, label)) for case in cases))
     return table
+
+
+def _cell(case: CaseFigures, arm: str) -> str:
+    estimate = case.primary(arm)
+    if estimate is None or arm == case.baseline:
+        return "1" if arm == case.baseline else NOTHING
+    width = estimate.half_width
+    return f"{estimate.ratio:.3f}" if width is None else f"{estimate.ratio:.3f} {plus_minus(width)}"

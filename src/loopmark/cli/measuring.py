@@ -17,6 +17,7 @@ from loopmark.executor import Interpreters
 from loopmark.progress import progress
 from loopmark.record import Campaign
 from loopmark.report import comparison
+from loopmark.report.figures import figures
 from loopmark.run import Conductor
 
 EPILOG = """\b
@@ -184,6 +185,10 @@ def _conduct(prepared: Prepared, effort: plan.Effort, path: Path, *, wanted: boo
 
 
 def status_of(campaign: Campaign) -> int:
-    """Return 1 when something was retired, is not comparable or ended the campaign early, else 0."""
+    """Return 1 when something was retired, is not comparable, invalid or refused, or ended the campaign early, else 0.
+
+    No verdict for want of blocks, or precision that was not reached, is no failure.
+    """
     bad = any(outcome.status in ("retired", "not comparable") for outcome in campaign.outcomes)
-    return int(bad or campaign.ended not in ("done", "time cap"))
+    wrong = any(figures(campaign, plan).judgement.reasons for plan in campaign.cases)
+    return int(bad or wrong or campaign.ended not in ("done", "time cap"))

@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loopmark.case import Case, ClosePolicy, Cores, Metric, Role
+from loopmark.case import Case, ClosePolicy, Cores, Role
 from loopmark.record import Campaign
-from loopmark.report.figures import BUSY, CaseFigures, shown_name
-from loopmark.report.tables import Group, Table, groups, interval, table
-from loopmark.stats import minimum_blocks
+from loopmark.report.cells import counted, microseconds
+from loopmark.report.figures import BUSY, HALF, SIDES, shown_name
+from loopmark.report.tables import Group, Table, groups, tables
+from loopmark.report.trust import invalid_roles, trust
 
-FIELD_BLOCKS = 3
-"""With fewer than these, no field ratio is called another result."""
-
-FIELD_MARGIN = 0.02
-"""A ratio in the field that lies further off than this is a finding, and is told."""
+NO_LOOP = "blocking"
+"""The contender without a loop, with one connection at a time."""
 
 PLACEMENT = {
     Cores.SHARED: "client and server processes share one core",
@@ -30,26 +28,26 @@ CLOSING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A title, perhaps a table, and sentences that belong to it."""
+    """A title, perhaps tables, and sentences that belong to them."""
 
     title: str
-    table: Table | None
+    tables: tuple[Table, ...] = ()
     lines: tuple[str, ...]
 
 
 def comparison_sections(campaign: Campaign) -> list[Section]:
-    """Return one section per table, and one about all of them."""
+    """Return one section per group of cases, and one about all of them."""
+    found = groups(campaign)
     sections = [
-        Section(
-            title=title(group), table=table(campaign, group) if _any(group) else None, lines=_lines(campaign, group)
-        )
-        for group in groups(campaign)
+        Section(title=title(group), tables=tables(campaign, group), lines=tuple(_lines(campaign, group)))
+        for group in found
     ]
-    return [*sections, Section(title="About these numbers", table=None, lines=tuple(_about(campaign)))]
+    is_judged = any(case.is_judged for group in found for case in group.cases)
+    return [*sections, Section(title="About these numbers", lines=tuple(_about(campaign, is_judged=is_judged)))]
 
 
 def title(group: Group) -> str:
-    """Name a table by what was run, where, and who plays which side."""
+    """Name a section by what was run, where, and who plays which side; by INVALID first, where it is."""
     case = group.cases[0].plan.case
     load = f"a burst of {case.concurrency}" if case.burst else f"{case.concurrency} at a time"
     placement = {Cores.SHARED: "one shared core", Cores.SEPARATE: "separate cores", Cores.ANY: "not pinned"}[case.cores]
@@ -59,19 +57,22 @@ def title(group: Group) -> str:
         roles = "servers under one fixed client, clients against one fixed server"
     else:
         roles = "servers under one fixed client" if case.role is Role.SERVER else "clients against one fixed server"
-    return f"{case.benchmark}, {load}, {placement}: {roles}"
+    return f"{_invalid(group)}{case.benchmark}, {load}, {placement}: {roles}"
 
 
-def _any(group: Group) -> bool:
-    return any(case.arms for case in group.cases)
+def _invalid(group: Group) -> str:
+    found = invalid_roles(group.cases)
+    if not found:
+        return ""
+    return "INVALID: " if len(found) == len(group.cases) else f"INVALID as {found[0]}: "
 
 
-def _lines(campaign: Campaign, group: Group) -> tuple[str, ...]:
-    return tuple(
-        line
-        for part in (_asked(group), _without(campaign, group), _precision(campaign, group), _field(campaign, group))
-        for line in part
-    )
+def _lines(campaign: Campaign, group: Group) -> Iterator[str]:
+    yield from _asked(group)
+    yield from _without(campaign, group)
+    yield from trust(campaign, group.cases)
+    if any(case.arms for case in group.cases):
+        yield from _columns(group)
 
 
 def _asked(group: Group) -> Iterator[str]:
@@ -83,18 +84,67 @@ def _asked(group: Group) -> Iterator[str]:
     yield f"Placement: {PLACEMENT[case.cores]}.{_peers(group)}"
     close = first.close or (ClosePolicy.FIN if case.tls is None else ClosePolicy.BOTH_NOTIFY)
     yield f"{_tls(case)} Close ({close}): {CLOSING[close]}."
-    if case.role is not Role.BOTH:
+
+
+def _columns(group: Group) -> Iterator[str]:
+    """Explain what the headers of the tables cannot."""
+    case = group.cases[0].plan.case
+    if case.cores is not Cores.SHARED:
         yield (
-            "s: server, c: client. busy %: CPU time of the server's and of the client's process in the wall time; "
-            f"bound by: the side that is at least {100 * BUSY:.0f} % busy. Faults are those of the contender's own "
-            "process; bytes are what the contender itself sends."
+            "s: server, c: client. busy %: CPU time of the server's and of the client's process in the wall time"
+            f"{_threads(group)}. {_bound(group)}"
         )
+    else:
+        yield f"s: server, c: client. % of wall: their CPU time in the wall time, and what is left. {_bound(group)}"
+    yield from _floor(group)
+    if case.role is not Role.BOTH:
+        yield "Faults are those of the contender's own process; bytes are what the contender itself sends."
     else:
         yield (
             "connections per client-CPU-second leaves out the server and all waiting: it is no rate that anybody "
-            "sees. Private memory of server and client (s, c) is what they hold after the last value, above their "
-            "ready state."
+            "sees. Private memory is what a process holds after the last value, above its ready state."
         )
+    if case.concurrency == 1 and any(arm.label == NO_LOOP for each in group.cases for arm in each.arms):
+        yield f"{NO_LOOP} is the row without a loop: plain blocking sockets, one connection after the other."
+
+
+def _threads(group: Group) -> str:
+    shares = [case.utilisation(arm.label, side) for case in group.cases for arm in case.arms for side in SIDES]
+    return ", above 100 with several threads" if any(share and share > 1.005 for share in shares) else ""
+
+
+def _bound(group: Group) -> str:
+    """Put the rule of `figures.bottleneck` into words."""
+    has_floor = any(case.has_floor for case in group.cases)
+    if group.cases[0].plan.case.cores is Cores.SHARED:
+        tls = f"TLS-bound where both floors together are at least {100 * HALF:.0f} % of the wall time, else "
+        sides = "the side that takes at least two thirds of it"
+        return f"bound, what limits the row: {tls if has_floor else ''}{sides}; else mixed."
+    tls = f", TLS-bound where the floor is at least {100 * HALF:.0f} % of that side's CPU time"
+    return (
+        f"bound, what limits the row: the side that alone is at least {100 * BUSY:.0f} % busy"
+        f"{tls if has_floor else ''}; mixed where both or neither are."
+    )
+
+
+def _floor(group: Group) -> Iterator[str]:
+    """Tell what the floor is and how far it wandered, or that there is none."""
+    if group.cases[0].plan.case.tls is None:
+        return
+    told = [
+        f"{'' if case.plan.case.role is Role.BOTH else f'as {case.plan.case.role}, '}{side} {microseconds(floor)}"
+        for case in group.cases
+        for side in SIDES
+        if case.plan.case.role.value in (side, Role.BOTH) and (floor := case.floor(side))
+    ]
+    if not told:
+        yield "No floor was measured: nothing here tells how much of the time is TLS itself."
+        return
+    yield (
+        "floor: CPU time of the same handshake and messages in memory with the same OpenSSL, without socket, kernel or "
+        f"loop, in the same blocks: {'; '.join(told)} us/conn. own: what the contender and the kernel need beyond it, "
+        "the median over blocks of the difference."
+    )
 
 
 def _peers(group: Group) -> str:
@@ -128,103 +178,29 @@ def _without(campaign: Campaign, group: Group) -> Iterator[str]:
         yield f"{shown_name(campaign, arm)} has no number ({status}{where}): {reason.rstrip('.')}."
 
 
-def _precision(campaign: Campaign, group: Group) -> Iterator[str]:
-    """Tell how many blocks and values there are, and what the twin came out at."""
-    counts = []
-    for case in group.cases:
-        values = {len(each.wall) for block in case.blocks for each in block.measurements.values()}
-        many = "-".join(str(each) for each in sorted({min(values), max(values)})) if values else "no"
-        counts.append(
-            f"{_role(case)}{_counted(str(len(case.blocks)), 'block')} of {_counted(many, 'value')} of "
-            f"{case.plan.loops} connections for each contender"
-        )
-    yield f"Measured: {'; '.join(counts)}."
-    if min(len(case.blocks) for case in group.cases) < minimum_blocks():
-        yield f"A 95 % interval needs at least {minimum_blocks()} blocks: more time, or fewer contenders, give more."
-    twins = []
-    for case in group.cases:
-        metric = case.plan.case.primary
-        if any(arm.label == campaign.twin for arm in case.arms):
-            twins.append(f"{metric_name(metric)} {interval(case.ratio(campaign.twin, metric))}")
-    if twins:
-        yield f"A/A twin, {campaign.baseline} against itself: {', '.join(twins)}."
-
-
-def _counted(many: str, thing: str) -> str:
-    return f"{many} {thing}" if many == "1" else f"{many} {thing}s"
-
-
-def _role(case: CaseFigures) -> str:
-    role = case.plan.case.role
-    return "" if role is Role.BOTH else f"as {role}, "
-
-
-def metric_name(metric: Metric) -> str:
-    """Name a metric as headers do."""
-    return "wall" if metric is Metric.WALL else metric.value.replace("cpu", "CPU")
-
-
-def _field(campaign: Campaign, group: Group) -> Iterator[str]:
-    """Tell what fresh processes with nothing pinned gave, and where that is another result."""
-    counts = {len(case.field_blocks) for case in group.cases}
-    if not any(counts):
-        yield "No field block ran: nothing here tells what fresh processes with the default malloc would give."
-        return
-    many = "-".join(str(each) for each in sorted({min(counts), max(counts)}))
-    yield (
-        f"Field check: {_counted(many, 'block')} of fresh processes with nothing pinned gave the field "
-        "ratios, which have no interval."
-    )
-    if max(counts) < FIELD_BLOCKS:
-        yield f"So few field blocks tell no difference from noise; from {FIELD_BLOCKS} on it is looked for."
-        return
-    for case in group.cases:
-        told = [each for arm in case.arms if (each := _disagreement(campaign, case, arm.label))]
-        if told:
-            yield (
-                f"More than {100 * FIELD_MARGIN:.0f} % off in the field, {_role(case)}"
-                f"{metric_name(case.plan.case.primary)}: {'; '.join(told)}."
-            )
-
-
-def _disagreement(campaign: Campaign, case: CaseFigures, arm: str) -> str | None:
-    """Set an arm's field ratio beside its ratio, with the minor faults that mostly explain it.
-
-    None if they agree: as far as the margin, or as far as the A/A twin is off, which is noise.
-    """
-    metric = case.plan.case.primary
-    here, field = case.ratio(arm, metric), case.ratio(arm, metric, field=True)
-    if here is None or field is None or arm == campaign.twin:
-        return None
-    if abs(field.ratio / here.ratio - 1) <= max(FIELD_MARGIN, _field_noise(campaign, case)):
-        return None
-    faults = []
-    for side in ("server", "client"):
-        there, pinned = (case.of_side(arm, side, "minor_faults", field=each) for each in (True, False))
-        if there is not None and pinned is not None:
-            faults.append(f"{side} {there:.1f} against {pinned:.1f}")
-    told = f" (minor faults/conn: {', '.join(faults)})" if faults else ""
-    return f"{shown_name(campaign, arm)} {field.ratio:.2f} against {here.ratio:.2f}{told}"
-
-
-def _field_noise(campaign: Campaign, case: CaseFigures) -> float:
-    metric = case.plan.case.primary
-    here, field = case.ratio(campaign.twin, metric), case.ratio(campaign.twin, metric, field=True)
-    return 0.0 if here is None or field is None else abs(field.ratio / here.ratio - 1)
-
-
-def _about(campaign: Campaign) -> Iterator[str]:
+def _about(campaign: Campaign, *, is_judged: bool) -> Iterator[str]:
     yield from ending(campaign)
     if campaign.mode == "fast":
-        yield "This is a fast run: few and short blocks, intervals only, no verdict."
+        yield "This is a fast run: few and short blocks, plain intervals only, no verdict."
+    where = "round" if any(block.rounds for block in campaign.blocks) else "block"
     yield (
-        f"Ratios are to {campaign.baseline} in the same block; below 1 is less time. In brackets: plain 95 % intervals "
-        "(Hodges-Lehmann estimate, Wilcoxon signed-rank interval over blocks). They cover repetition on this "
-        "machine and this build only, not other machines, builds or settings. Of many plain intervals some are wrong."
+        f"Ratios are to {campaign.baseline} in the same {where}; below 1 is less time. In brackets: intervals over "
+        "blocks (Hodges-Lehmann estimate, Wilcoxon signed-rank interval). Simultaneous ones hold all together, for all "
+        "contenders of a table, with 95 %; plain ones each by itself, and of many some are wrong. They cover "
+        "repetition on this machine and this build only, not other machines, builds or settings."
     )
+    if is_judged:
+        yield (
+            "Verdict: faster or slower where the interval lies wholly beyond the margin of "
+            f"{100 * campaign.margin:g} %, equivalent where wholly inside, else inconclusive, and in parentheses what "
+            "the ratio alone would say, which is no finding."
+        )
+        yield (
+            "Contenders that share no letter differ, by the same intervals, be it by less than the margin. A shared "
+            "letter is not equality."
+        )
     yield "Absolute figures: the median over blocks, in parentheses the lowest and the highest block."
     yield "On loopback the receiver's kernel path is charged to the sender."
-    yield "The A/A twin is the baseline once more: its distance from 1 is noise. Bias between libraries it cannot see."
     yield f"{machine_line(campaign)}."
     yield from campaign.notes
 
@@ -244,7 +220,7 @@ def ending(campaign: Campaign) -> Iterator[str]:
             yield f"The campaign ended early: {sentence.rstrip('.')}."
     if campaign.dropped:
         many = len(campaign.dropped)
-        yield f"{many} block{' was' if many == 1 else 's were'} dropped; `loopmark show` tells why."
+        yield f"{counted(many, 'block')} {'was' if many == 1 else 'were'} dropped; `loopmark show` tells why."
 
 
 def machine_line(campaign: Campaign) -> str:

@@ -7,17 +7,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loopmark.case import Metric
-from loopmark.record import Arm, Campaign
-from loopmark.report.figures import CaseFigures, figures
+from loopmark.record import Arm, Campaign, Kind
+from loopmark.report.figures import SIDES, CaseFigures, figures
 
 COLUMNS = (
     *("started", "label"),
     *("case", "benchmark", "role", "concurrency", "burst", "cores", "peer", "tls", "key", "group", "loops"),
-    *("arm", "contender", "twin", "status", "reason", "metric", "unit", "primary", "blocks"),
+    *("gate", "ended", "half_width"),
+    *("arm", "contender", "kind", "status", "reason", "metric", "unit", "primary", "blocks"),
     *("median", "lowest", "highest", "ratio", "low", "high", "level"),
+    *("simultaneous_low", "simultaneous_high", "simultaneous_level", "verdict", "leaning", "letters", "bound"),
+    *("floor", "own_cost"),
     *("field_blocks", "field_median", "field_ratio"),
 )
-"""`status` is `measured` or why there is no number; `median` to `level` are empty then."""
+"""`status` is `measured` or why there is no number; `median` and all behind it are empty then.
+
+`gate`, `ended` and `half_width` (the widest of the primary intervals, as a share) are the case's. `simultaneous_low` to
+`bound` are in rows of the primary metric only, `floor` and `own_cost` (seconds per connection) in those of CPU times.
+"""
 
 _SIDE_FIGURES = {
     "minor_faults": ("minor faults", "1/connection"),
@@ -82,19 +89,21 @@ def rows(campaign: Campaign) -> Iterator[dict[str, Any]]:
             "key": tls and tls.key,
             "group": tls and tls.group,
             "loops": plan.loops,
+            "gate": case.judgement.gate.value,
+            "ended": plan.ended or None,
+            "half_width": case.widest,
         }
         for arm in case.arms:
-            named = {"arm": arm.label, "contender": arm.contender, "twin": arm.label == campaign.twin}
             for row in _measured(campaign, case, arm):
-                yield {**axes, **named, "status": "measured", **row}
-        contenders = {arm.label: arm.contender for arm in plan.arms}
+                yield {**axes, **_named(arm), "status": "measured", **row}
+        arms = {arm.label: arm for arm in plan.arms}
         for each in case.outcomes:
-            named = {
-                "arm": each.arm,
-                "contender": contenders.get(each.arm, each.arm),
-                "twin": each.arm == campaign.twin,
-            }
-            yield {**axes, **named, "status": each.status, "reason": each.reason}
+            arm = arms.get(each.arm, Arm(label=each.arm, contender=each.arm))
+            yield {**axes, **_named(arm), "status": each.status, "reason": each.reason}
+
+
+def _named(arm: Arm) -> dict[str, Any]:
+    return {"arm": arm.label, "contender": arm.contender, "kind": arm.kind.value}
 
 
 def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[str, Any]]:
@@ -115,10 +124,14 @@ def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[
             "low": ratio and ratio.low,
             "high": ratio and ratio.high,
             "level": ratio and ratio.level,
+            **_judged(case, arm, metric),
+            **_over_floor(case, arm, metric),
             "field_blocks": field.blocks if field else 0,
             "field_median": field and field.median,
             "field_ratio": field_ratio and field_ratio.ratio,
         }
+    if arm.kind is Kind.FLOOR:
+        return  # it has no process of its own for either side, and no wire
     blocks = sum(arm.label in block.measurements for block in case.blocks)
     common = {"primary": False, "blocks": blocks, "field_blocks": len(case.field_blocks)}
     for side in ("client", "server"):
@@ -136,3 +149,29 @@ def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[
     for side in ("server", "client") if trace else ():
         sent = getattr(trace, f"bytes_to_{side}")
         yield {**common, "metric": f"bytes to {side}", "unit": "byte/connection", "blocks": 0, "median": sent}
+
+
+def _judged(case: CaseFigures, arm: Arm, metric: Metric) -> dict[str, Any]:
+    """Say what is said of the primary metric only."""
+    if metric is not case.plan.case.primary:
+        return {}
+    estimate = case.primary(arm.label) if case.is_simultaneous else None
+    verdict, leaning, bound = case.verdict(arm.label), case.leaning(arm.label), case.bound_by(arm.label)
+    return {
+        "simultaneous_low": estimate and estimate.low,
+        "simultaneous_high": estimate and estimate.high,
+        "simultaneous_level": estimate and estimate.level,
+        "verdict": verdict and verdict.value,
+        "leaning": leaning and leaning.value,
+        "letters": case.letters(arm.label) or None,
+        "bound": bound.value if bound and arm.kind is not Kind.FLOOR else None,
+    }
+
+
+def _over_floor(case: CaseFigures, arm: Arm, metric: Metric) -> dict[str, Any]:
+    """Set a CPU time beside the floor's of the same side."""
+    side = next((side for side, each in SIDES.items() if each is metric), None)
+    floor = case.floor(side) if side else None
+    if side is None or floor is None or arm.kind is Kind.FLOOR:
+        return {}
+    return {"floor": floor.median, "own_cost": case.own_cost(arm.label, side)}

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -18,8 +19,10 @@ def text(sections: Sequence[Section]) -> str:
 
     def one(section: Section) -> str:
         parts = [section.title, "-" * len(section.title)]
-        if section.table is not None:
-            parts += ["", _grid(section.table, "simple"), ""]
+        for table in section.tables:
+            parts += ["", *([table.title, ""] if table.title else []), _grid(table, "simple")]
+        if section.tables and section.lines:
+            parts.append("")
         parts += [_wrapped(line) for line in section.lines]
         return "\n".join(parts)
 
@@ -34,18 +37,12 @@ def github(sections: Sequence[Section]) -> str:
 
     def one(section: Section) -> str:
         parts = [f"### {escaped(section.title)}"]
-        if section.table is not None:
+        for table in section.tables:
             # `pipe` rather than `github`, since it keeps the alignment in every version of tabulate.
-            parts.append(
-                _grid(
-                    _mapped(
-                        section.table,
-                        lambda cell: escaped(cell.replace("-\n", "-").replace("\n/", "/").replace("\n", " ")),
-                    ),
-                    "pipe",
-                )
-            )
-        parts.append("\n".join(f"* {escaped(line)}" for line in section.lines))
+            parts += [f"**{escaped(table.title)}**"] if table.title else []
+            parts.append(_grid(_mapped(table, lambda cell: escaped(_on_one_line(cell))), "pipe"))
+        if section.lines:
+            parts.append("\n".join(f"* {escaped(line)}" for line in section.lines))
         return "\n\n".join(parts)
 
     return _joined([one(_clean(section)) for section in sections])
@@ -60,9 +57,11 @@ def rst(sections: Sequence[Section]) -> str:
     def one(section: Section) -> str:
         title = escaped(section.title)
         parts = [f"{title}\n{'-' * len(title)}"]
-        if section.table is not None:
-            parts.append(_grid(_mapped(section.table, escaped), "rst"))
-        parts.append("\n".join(f"* {escaped(line)}" for line in section.lines))
+        for table in section.tables:
+            parts += [f"**{escaped(table.title)}**"] if table.title else []
+            parts.append(_grid(_mapped(table, escaped), "rst"))
+        if section.lines:
+            parts.append("\n".join(f"* {escaped(line)}" for line in section.lines))
         return "\n\n".join(parts)
 
     return _joined([one(_clean(section)) for section in sections])
@@ -72,7 +71,7 @@ RENDERERS: dict[str, Callable[[Sequence[Section]], str]] = {"text": text, "githu
 
 
 def _grid(table: Table, style: str) -> str:
-    align = ("left", *["right"] * (len(table.headers) - 1))
+    align = ("left", *["left" if table.is_text else "right"] * (len(table.headers) - 1))
     # Numbers stay as they are written: tabulate would align and rewrite them by its own rules.
     return tabulate(
         [list(row) for row in table.rows], list(table.headers), tablefmt=style, colalign=align, disable_numparse=True
@@ -80,9 +79,12 @@ def _grid(table: Table, style: str) -> str:
 
 
 def _wrapped(line: str) -> str:
-    return textwrap.fill(
-        line, WIDTH, initial_indent="* ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    """Fill lines; a percent sign stays with its number, and an interval in one piece."""
+    tied = re.sub(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])", "\0", line)
+    filled = textwrap.fill(
+        tied, WIDTH, initial_indent="* ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
+    return filled.replace("\0", " ")
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -91,15 +93,25 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _clean(section: Section) -> Section:
     """Make every text one line of printable characters: a stored file must not steer the reader's terminal."""
-    table = section.table and _mapped(section.table, lambda cell: "\n".join(map(printable, cell.split("\n"))))
-    return Section(title=printable(section.title), table=table, lines=tuple(printable(line) for line in section.lines))
+    return Section(
+        title=printable(section.title),
+        tables=tuple(
+            _mapped(table, lambda cell: "\n".join(map(printable, cell.split("\n")))) for table in section.tables
+        ),
+        lines=tuple(printable(line) for line in section.lines),
+    )
 
 
 def _mapped(table: Table, change: Callable[[str], str]) -> Table:
-    return Table(
+    return replace(
+        table,
         headers=tuple(change(each) for each in table.headers),
         rows=tuple(tuple(change(cell) for cell in row) for row in table.rows),
     )
+
+
+def _on_one_line(cell: str) -> str:
+    return cell.replace("-\n", "-").replace("\n/", "/").replace("\n", " ")
 
 
 def printable(words: str) -> str:

@@ -1,27 +1,32 @@
-"""The tables of a comparison: which cases share one, its columns, its cells."""
+"""The tables of a comparison: which cases share a section, the columns of its tables, their cells."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from loopmark.case import Case, Cores, Metric, Role
 from loopmark.record import Campaign, CasePlan, Trace
-from loopmark.report.figures import CaseFigures, figures, ranked, shown_name
-from loopmark.stats import Estimate, Summary
+from loopmark.report.cells import NOTHING, floor_and_own, interval, microseconds, one_digit, rate, shares, whole
+from loopmark.report.figures import SIDES, CaseFigures, figures, ranked, shown_name
+from loopmark.verdicts import Verdict
 
-NOTHING = "-"
+HELD_BACK = "*"
+"""Marks a ratio from a row in which the fixed peer had no time left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Cells as they are shown; headers may have line breaks. All columns but the first are aligned to the right."""
 
+    title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    is_text: bool = False
+    """All columns are aligned to the left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The cases of one table: a server case and the client case beside it, one of them, or a self-paired one."""
+    """The cases of one section: a server case and the client case beside it, one of them, or a self-paired one."""
 
     cases: tuple[CaseFigures, ...]
 
@@ -31,10 +36,10 @@ class Group:
 
 
 def groups(campaign: Campaign) -> list[Group]:
-    """Put the cases into tables, in the order in which the campaign has them."""
+    """Put the cases into sections, in the order in which the campaign has them."""
     found: dict[tuple[Case, int], list[CasePlan]] = {}
     for plan in campaign.cases:
-        # What server and client cases of one table have in common; two cases in one role are two tables.
+        # What server and client cases of one section have in common; two cases in one role are two sections.
         alike = replace(plan.case, role=Role.BOTH, peer=None)
         pair = plan.case.role is not Role.BOTH
         place = 0
@@ -53,99 +58,153 @@ def groups(campaign: Campaign) -> list[Group]:
     ]
 
 
-_Cell = Callable[[str], str]
+_Columns = list[tuple[str, Callable[[str], str]]]
 
 
-def table(campaign: Campaign, group: Group) -> Table:
-    """Fill a group's table: one row for each arm that has numbers."""
-    columns = _self_paired(group.cases[0]) if group.of(Role.BOTH) else _against_peers(campaign, group)
-    rows = [
-        (shown_name(campaign, arm.label), *(cell(arm.label) for _, cell in columns))
-        for arm in ranked(campaign, group.cases)
+def tables(campaign: Campaign, group: Group) -> tuple[Table, ...]:
+    """Fill a group's tables: one comparison for each role, and where the time goes; none without a number."""
+    ran = [case for case in group.cases if case.arms]
+    if not ran:
+        return ()
+    why = _self_paired(ran[0]) if group.of(Role.BOTH) else _against_peers(campaign, group)
+    return (
+        *(_filled(campaign, [case], _comparison_title(case), _comparison(case)) for case in ran),
+        _filled(campaign, group.cases, "Where the time goes", why),
+    )
+
+
+def _filled(campaign: Campaign, cases: Sequence[CaseFigures], title: str, columns: _Columns) -> Table:
+    rows = [(shown_name(campaign, arm.label), *(cell(arm.label) for _, cell in columns)) for arm in ranked(cases)]
+    return Table(title=title, headers=("contender", *(header for header, _ in columns)), rows=tuple(rows))
+
+
+def metric_name(metric: Metric) -> str:
+    """Name a metric as headers do."""
+    return "wall" if metric is Metric.WALL else metric.value.replace("cpu", "CPU")
+
+
+def _comparison_title(case: CaseFigures) -> str:
+    who = {Role.SERVER: "Servers", Role.CLIENT: "Clients", Role.BOTH: "Both sides together"}[case.plan.case.role]
+    return f"{who}, compared by {metric_name(case.plan.case.primary)} time"
+
+
+def _comparison(case: CaseFigures) -> _Columns:
+    """Return the columns of what is judged, and of what goes with it."""
+    metric = case.plan.case.primary
+    columns: _Columns = [
+        (f"{metric_name(metric)}\nus/conn", lambda arm: microseconds(case.absolute(arm, metric))),
+        (f"ratio\n[{'simultaneous' if case.is_simultaneous else 'plain'} 95 %]", lambda arm: _ratio(case, arm)),
     ]
-    return Table(headers=("contender", *(header for header, _ in columns)), rows=tuple(rows))
-
-
-def _against_peers(campaign: Campaign, group: Group) -> list[tuple[str, _Cell]]:
-    server, client = group.of(Role.SERVER), group.of(Role.CLIENT)
-    columns: list[tuple[str, _Cell]] = []
-    for case in group.cases:
-        side = case.plan.case.role.value
+    if case.is_judged:
+        columns += [("verdict", lambda arm: _verdict(case, arm)), ("letters", lambda arm: case.letters(arm) or NOTHING)]
+    if metric is Metric.WALL:
         columns += [
-            (f"{side} CPU\nus/conn", _absolute(case, case.plan.case.primary)),
-            ("ratio\n[95 % interval]", _ratio(case, case.plan.case.primary)),
+            ("connections\n/s", lambda arm: rate(case.absolute(arm, Metric.WALL))),
+            ("connections per\nclient-CPU-\nsecond", lambda arm: rate(case.absolute(arm, Metric.CLIENT_CPU))),
         ]
-    for case in group.cases:
-        words = "serving" if case.plan.case.role is Role.SERVER else "calling"
-        columns.append((f"{words}:\nbusy % s/c,\nbound by", _busy(case)))
-    sides = ", ".join(case.plan.case.role.value[0] for case in group.cases)
-    columns += [
-        (f"minor\nfaults/conn\n{sides}", _each(group.cases, lambda case, arm: _one(_own(case, arm, "minor_faults")))),
-        (_bytes_header(group), lambda arm: _wire_bytes(campaign, server, client, arm)),
-    ]
-    if any(case.field_blocks for case in group.cases):
-        columns.append((f"field\nratio\n{sides}", _each(group.cases, _field_ratio)))
-    return columns
-
-
-def _self_paired(case: CaseFigures) -> list[tuple[str, _Cell]]:
-    columns: list[tuple[str, _Cell]] = [
-        ("wall\nus/conn", _absolute(case, Metric.WALL)),
-        ("ratio\n[95 % interval]", _ratio(case, Metric.WALL)),
-        ("client CPU\nus/conn", _absolute(case, Metric.CLIENT_CPU)),
-        ("server CPU\nus/conn", _absolute(case, Metric.SERVER_CPU)),
-        ("connections\n/s", lambda arm: _rate(case.absolute(arm, Metric.WALL))),
-        ("connections per\nclient-CPU-\nsecond", lambda arm: _rate(case.absolute(arm, Metric.CLIENT_CPU))),
-        (
-            "private\nmemory KiB\ns, c",
-            lambda arm: _pair(*(case.of_side(arm, side, "private_kib") for side in ("server", "client"))),
-        ),
-    ]
-    if case.plan.case.cores is not Cores.SHARED:
-        columns.append(("busy % s/c,\nbound by", _busy(case)))
     if case.field_blocks:
-        columns.append(("field\nratio", lambda arm: _field_ratio(case, arm)))
+        columns.append(("field\nratio", lambda arm: field_ratio(case, arm)))
     return columns
 
 
-def _absolute(case: CaseFigures, metric: Metric) -> _Cell:
-    return lambda arm: microseconds(case.absolute(arm, metric) if _has(case, arm) else None)
+def _ratio(case: CaseFigures, arm: str) -> str:
+    mark = HELD_BACK if case.is_held_back(arm) else ""
+    return f"1{mark}" if arm == case.baseline else interval(case.primary(arm), mark)
 
 
-def _ratio(case: CaseFigures, metric: Metric) -> _Cell:
-    def cell(arm: str) -> str:
-        if arm == case.baseline and _has(case, arm):
-            return "1"
-        return interval(case.ratio(arm, metric) if _has(case, arm) else None)
-
-    return cell
-
-
-def _busy(case: CaseFigures) -> _Cell:
-    def cell(arm: str) -> str:
-        word = case.bound_by(arm) if _has(case, arm) else None
-        if word is None:
-            return NOTHING
-        server, client = (case.utilisation(arm, side) or 0.0 for side in ("server", "client"))
-        return f"{100 * server:.0f}/{100 * client:.0f} {word}"
-
-    return cell
+def _verdict(case: CaseFigures, arm: str) -> str:
+    """Show the verdict; of an inconclusive one where it leans, as the question that it is."""
+    verdict = case.verdict(arm)
+    if arm == case.baseline:
+        return "baseline"
+    if verdict is None:
+        return NOTHING
+    return f"{verdict} ({case.leaning(arm)}?)" if verdict is Verdict.INCONCLUSIVE else str(verdict)
 
 
-def _each(cases: Sequence[CaseFigures], show: Callable[[CaseFigures, str], str]) -> _Cell:
-    return lambda arm: ", ".join(show(case, arm) if _has(case, arm) else NOTHING for case in cases)
-
-
-def _own(case: CaseFigures, arm: str, figure: str, *, field: bool = False) -> float | None:
-    """Read a figure of the side that the contender itself plays."""
-    return case.of_side(arm, case.plan.case.role.value, figure, field=field)
-
-
-def _field_ratio(case: CaseFigures, arm: str) -> str:
+def field_ratio(case: CaseFigures, arm: str) -> str:
+    """Show what fresh processes gave; a single block has one digit less."""
     if arm == case.baseline and case.field_blocks:
         return "1"
     estimate = case.ratio(arm, case.plan.case.primary, field=True)
-    return NOTHING if estimate is None else f"{estimate.ratio:.2f}"
+    return NOTHING if estimate is None else f"{estimate.ratio:.{2 if len(case.field_blocks) > 1 else 1}f}"
+
+
+def _against_peers(campaign: Campaign, group: Group) -> _Columns:
+    """Return the columns about what the contender's own side does, and what bounds the row."""
+    columns: _Columns = []
+    for case in group.cases:
+        columns += _bounds(case)
+    sides = ", ".join(case.plan.case.role.value[0] for case in group.cases)
+    server, client = group.of(Role.SERVER), group.of(Role.CLIENT)
+    columns += [
+        (
+            f"minor\nfaults/conn\n{sides}",
+            lambda arm: ", ".join(one_digit(_of_own_side(case, arm, "minor_faults")) for case in group.cases),
+        ),
+        (_bytes_header(group), lambda arm: _wire_bytes(campaign, server, client, arm)),
+    ]
+    return columns
+
+
+def _bounds(case: CaseFigures) -> _Columns:
+    side = case.plan.case.role.value
+    doing = "serving" if case.plan.case.role is Role.SERVER else "calling"
+    columns: _Columns = []
+    if case.has_floor:
+        columns.append((f"{doing}:\nfloor + own\nus/conn", lambda arm: _floor_and_own(case, arm, side)))
+    return [
+        *columns,
+        (f"{doing}:\nbusy %\ns/c", lambda arm: _busy(case, arm) if _has(case, arm) else NOTHING),
+        (f"{doing}:\nbound", lambda arm: str((_has(case, arm) and case.bound_by(arm)) or NOTHING)),
+    ]
+
+
+def _self_paired(case: CaseFigures) -> _Columns:
+    """Return the columns about both sides of a contender that talks to itself."""
+    columns: _Columns = []
+    for side, metric in SIDES.items():
+        columns.append(_absolute(case, metric))
+        if case.has_floor:
+            columns.append((f"{side}:\nfloor + own\nus/conn", _floors(case, side)))
+    if case.plan.case.cores is Cores.SHARED:
+        columns.append(("% of wall\ns/c/rest", lambda arm: _split(case, arm)))
+    else:
+        columns.append(("busy %\ns/c", lambda arm: _busy(case, arm)))
+    columns += [
+        ("bound", lambda arm: str(case.bound_by(arm) or NOTHING)),
+        (
+            "private\nmemory KiB\ns, c",
+            lambda arm: whole([case.of_side(arm, side, "private_kib") for side in SIDES]),
+        ),
+    ]
+    return columns
+
+
+def _absolute(case: CaseFigures, metric: Metric) -> tuple[str, Callable[[str], str]]:
+    return f"{metric_name(metric)}\nus/conn", lambda arm: microseconds(case.absolute(arm, metric))
+
+
+def _floors(case: CaseFigures, side: str) -> Callable[[str], str]:
+    return lambda arm: _floor_and_own(case, arm, side)
+
+
+def _floor_and_own(case: CaseFigures, arm: str, side: str) -> str:
+    return floor_and_own(case.floor(side), case.own_cost(arm, side)) if _has(case, arm) else NOTHING
+
+
+def _busy(case: CaseFigures, arm: str) -> str:
+    return shares([case.utilisation(arm, side) for side in SIDES])
+
+
+def _split(case: CaseFigures, arm: str) -> str:
+    parts = [case.utilisation(arm, side) for side in SIDES]
+    return shares([*parts, max(0.0, 1 - sum(each or 0.0 for each in parts))])
+
+
+def _of_own_side(case: CaseFigures, arm: str, figure: str) -> float | None:
+    """Read a figure of the side that the contender itself plays."""
+    return case.of_side(arm, case.plan.case.role.value, figure) if _has(case, arm) else None
 
 
 def _bytes_header(group: Group) -> str:
@@ -159,42 +218,13 @@ def _wire_bytes(campaign: Campaign, server: CaseFigures | None, client: CaseFigu
         return campaign.traces.get(case.plan.case.name, {}).get(arm) if case else None
 
     calling, serving = trace(client or server), trace(server or client)
-    return _pair(
-        calling.bytes_to_server if calling else None,
-        serving.bytes_to_client if serving else None,
+    return whole(
+        [
+            calling.bytes_to_server if calling else None,
+            serving.bytes_to_client if serving else None,
+        ]
     )
 
 
 def _has(case: CaseFigures, arm: str) -> bool:
     return any(each.label == arm for each in case.arms)
-
-
-def microseconds(figure: Summary | None) -> str:
-    """Show seconds as microseconds, three digits or all before the point: the median and the range over blocks."""
-    if figure is None:
-        return NOTHING
-    middle = 1e6 * figure.median
-    digits = 0 if middle >= 99.95 else 1 if middle >= 9.995 else 2
-    low, high = (f"{1e6 * each:.{digits}f}" for each in (figure.lowest, figure.highest))
-    return f"{middle:.{digits}f} ({low}-{high})"
-
-
-def interval(estimate: Estimate | None) -> str:
-    """Show a ratio with its interval, or say that there are too few blocks for one."""
-    if estimate is None:
-        return NOTHING
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.ratio:.3f} too few blocks"
-    return f"{estimate.ratio:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def _rate(figure: Summary | None) -> str:
-    return NOTHING if figure is None or not figure.median else f"{1 / figure.median:.0f}"
-
-
-def _one(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f}"
-
-
-def _pair(first: float | None, second: float | None) -> str:
-    return ", ".join(NOTHING if each is None else f"{each:.0f}" for each in (first, second))
