@@ -98,6 +98,27 @@ def yardsticks(session: nox.Session) -> None:
 
 
 @nox.session
+def aa(session: nox.Session) -> None:
+    """Run A/A campaigns of eight identical arms and print how often they were called different.
+
+    After `--`: how many of each case, 2 by default, and --results DIR, where later runs go on.
+    """
+    session.install("-e", ".[all]", *_group("studies"))
+    numbers = [each for each in session.posargs if each.isdecimal()]
+    others = [each for each in session.posargs if each not in numbers]
+    session.run("python", "studies/collect.py", "aa", "--campaigns", *(numbers or ["2"]), *others)
+    session.run("python", "studies/analyse.py", "aa", *others)
+
+
+@nox.session
+def studies(session: nox.Session) -> None:
+    """Collect a study (-- collect NAME) or render what was collected (-- analyse [SECTION]); see docs/studies.md."""
+    session.install("-e", ".[all]", *_group("studies"))
+    task, *others = session.posargs or ["analyse", "times"]
+    session.run("python", f"studies/{task}.py", *others)
+
+
+@nox.session
 def readme(session: nox.Session) -> None:
     """Write the tables between the markers of README.md again, from the campaigns that they name."""
     session.install("-e", ".")

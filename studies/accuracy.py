@@ -1,0 +1,87 @@
+"""What no interval shows: what becomes of the ratios when something about the processes is changed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import shelf
+from loopmark.stats import Estimate, change_interval
+from series import Series, joined, series_of, titled
+from tables import NOTHING, change, reached, table
+
+AGREEING, FAULTS_AGREEING = 0.01, 1.0
+"""Ratios that differ by no more than this share, faults per connection by no more than this number."""
+
+
+def rendered(results: Path) -> str:
+    """Render the study `accuracy`: every contender forked and fresh."""
+    lines = {(line.variant, line.case): _joined(results, "accuracy", line.name) for line in shelf.lines("accuracy")}
+    cases = dict.fromkeys(case for _, case in lines)
+    pairs = [(lines["forked", case], lines["fresh", case]) for case in cases]
+    return agreement_table([(forked, fresh) for forked, fresh in pairs if forked and fresh])
+
+
+def agreement_table(pairs: Sequence[tuple[Series, Series]]) -> str:
+    """Render each contender of each case in a row: what the ratio changes by from forked to fresh, and the faults."""
+    rows, changes, faults = [], [], []
+    for forked, fresh in pairs:
+        for arm in forked.arms:
+            if arm not in fresh.arms:
+                continue
+            before, after = median_faults(forked, arm), median_faults(fresh, arm)
+            faults += [abs(after - before)] if before is not None and after is not None else []
+            moved = changed(forked, fresh, arm) if arm != forked.baseline else None
+            changes += [max(moved.ratio, 1 / moved.ratio) - 1] if moved else []
+            rows.append([titled(forked.case), arm, change(moved) if moved else NOTHING, *map(_shown, (before, after))])
+    if not rows:
+        return "No campaigns yet."
+    headers = ("case", "contender", "ratio to the baseline, fresh against forked", "faults forked", "faults fresh")
+    ends = (
+        f"Every ratio within 1 %: {reached(max(changes, default=0.0) <= AGREEING)} "
+        f"(largest {100 * max(changes, default=0.0):.2f} %). "
+        f"Faults per connection within 1: {reached(max(faults, default=0.0) <= FAULTS_AGREEING)} "
+        f"(largest {max(faults, default=0.0):.2f})."
+    )
+    return f"{table(headers, rows)}\n\n{ends}"
+
+
+def circumstances(results: Path) -> str:
+    """Render the study `circumstances`: what each change does to the ratios of the study `precision`."""
+    usual = {line.case: _joined(results, "precision", line.name) for line in shelf.lines("precision")}
+    found: dict[str, dict[str, Series]] = {}
+    for line in shelf.lines("circumstances"):
+        if there := _joined(results, "circumstances", line.name):
+            found.setdefault(line.variant, {})[line.case] = there
+    return circumstances_table({case: each for case, each in usual.items() if each}, found)
+
+
+def circumstances_table(usual: Mapping[str, Series], found: Mapping[str, Mapping[str, Series]]) -> str:
+    """Render variants as rows, contenders as columns."""
+    rows = []
+    arms = list(dict.fromkeys(arm for series in usual.values() for arm in series.arms if arm != series.baseline))
+    for variant, cases in found.items():
+        for case, series in cases.items():
+            if case in usual:
+                cells = [change(changed(usual[case], series, arm)) if arm in series.arms else NOTHING for arm in arms]
+                rows.append([variant, titled(usual[case].case), *cells])
+    return table(["changed", "case", *arms], rows) if rows else "No campaigns yet."
+
+
+def changed(old: Series, new: Series, arm: str) -> Estimate:
+    """Estimate by what factor an arm's ratio to the baseline differs."""
+    return change_interval(old.differences(arm, old.baseline), new.differences(arm, new.baseline))
+
+
+def median_faults(series: Series, arm: str) -> float | None:
+    """Return an arm's minor faults per connection, the median over blocks; None where they cannot be counted."""
+    found = [each for row in series.faults if (each := row[arm]) is not None]
+    return median(found) if found else None
+
+
+def _joined(results: Path, study: str, line: str) -> Series | None:
+    parts = [series for campaign in shelf.campaigns(results, study, line) for series in series_of(campaign)]
+    return joined(parts) if parts else None
+
+
+def _shown(faults: float | None) -> str:
+    return NOTHING if faults is None else f"{faults:.2f}"

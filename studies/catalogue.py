@@ -1,0 +1,172 @@
+"""The studies, as data: which command lines, how often each, and for how long."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STARTUP = Path(__file__).parent / "startup"
+"""With this on PYTHONPATH every interpreter of a campaign does what LOOPMARK_STUDY asks for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One command line of a study. With `stock` it is a pair of pyperf files of identical code, else a campaign."""
+
+    case: str
+    """One of CASES."""
+    variant: str = ""
+    arguments: tuple[str, ...] = ()
+    stock: bool = False
+    prefix: tuple[str, ...] = ()
+    """A program that runs the command in another environment."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    other_python: bool = False
+    """To be run by the interpreter that is given with --other-python."""
+    wanted: int
+    """How many results."""
+    seconds: int
+    """What one of them takes."""
+
+    @property
+    def name(self) -> str:
+        """The name of the directory of its results."""
+        return f"{self.variant}-{self.case}" if self.variant else self.case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What belongs together, and is measured interleaved in time."""
+
+    question: str
+    lines: tuple[Line, ...]
+
+    @property
+    def seconds(self) -> int:
+        """What all of it takes."""
+        return sum(line.wanted * line.seconds for line in self.lines)
+
+
+CASES: Mapping[str, tuple[str, ...]] = {
+    "both-1": ("-c", "1", "--role", "both"),
+    "server-100": ("-c", "100", "--role", "server"),
+    "client-100": ("-c", "100", "--role", "client"),
+}
+"""Those of the default campaign, each as a campaign of its own."""
+
+STOCK_CASES: Mapping[str, tuple[str, ...]] = {
+    "both-1": ("--concurrency", "1", "--role", "both", "--metric", "wall"),
+    "server-100": ("--concurrency", "100", "--role", "server", "--metric", "server-cpu"),
+    "client-100": ("--concurrency", "100", "--role", "client", "--metric", "client-cpu"),
+}
+STOCK_SECONDS = {"both-1": 45, "server-100": 85, "client-100": 85}
+
+FIVE_ARMS = ("-b", "uvloop,trio,anyio")
+"""Besides the baseline and its twin."""
+
+TO_THE_END = ("--target", "0.01%")
+"""Too narrow to be reached: the time is what ends a campaign."""
+
+FULL_SECONDS = {"both-1": 180, "server-100": 240, "client-100": 240}
+
+PRELOADED = {"LOOPMARK_STUDY": "preload"}
+
+
+def _campaigns(
+    *arguments: str,
+    cases: Mapping[str, int] = FULL_SECONDS,
+    wanted: int,
+    variant: str = "",
+    prefix: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    other_python: bool = False,
+) -> Iterator[Line]:
+    for case, seconds in cases.items():
+        yield Line(
+            case=case,
+            variant=variant,
+            arguments=(*arguments, *CASES[case], "--max-time", str(seconds)),
+            prefix=prefix,
+            environment=environment or {},
+            other_python=other_python,
+            wanted=wanted,
+            seconds=seconds,
+        )
+
+
+def _stock(wanted: int) -> Iterator[Line]:
+    for case, arguments in STOCK_CASES.items():
+        yield Line(
+            case=case,
+            variant="stock",
+            arguments=arguments,
+            stock=True,
+            wanted=wanted,
+            seconds=STOCK_SECONDS[case],
+        )
+
+
+_AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
+_AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
+
+STUDIES: Mapping[str, Study] = {
+    "aa": Study(
+        question="How often is identical code called different?",
+        lines=(
+            *_campaigns(
+                "-b", "asyncio", "--twins", "7", cases={"both-1": 120, "server-100": 180, "client-100": 180}, wanted=20
+            ),
+            *_stock(20),
+        ),
+    ),
+    "precision": Study(
+        question="How narrow are the intervals of every pair of five arms after three and four minutes?",
+        lines=tuple(_campaigns(*_AS_USUAL, wanted=10)),
+    ),
+    "designs": Study(
+        question="What would other designs give in the same time?",
+        lines=(
+            *_campaigns(*_AS_USUAL, "--fresh", wanted=5, variant="fresh"),
+            *_campaigns(
+                *(*_AS_USUAL, "--fresh"),
+                cases={"both-1": 180},
+                wanted=5,
+                variant="fixed",
+                prefix=("setarch", "--addr-no-randomize"),
+            ),
+            *_campaigns(
+                *_AS_USUAL,
+                cases={"both-1": 180},
+                wanted=5,
+                variant="preloaded",
+                environment=PRELOADED,
+            ),
+        ),
+    ),
+    "minute": Study(
+        question="How far off is the estimate after one minute of two identical arms?",
+        lines=tuple(_campaigns("-b", "asyncio", *TO_THE_END, cases={"both-1": 380}, wanted=24)),
+    ),
+    "control": Study(
+        question="Is a true two percent found?",
+        lines=tuple(_campaigns("-b", "asyncio", "--control", *TO_THE_END, cases={"both-1": 180}, wanted=10)),
+    ),
+    "accuracy": Study(
+        question="Do forked processes give the ratios that fresh ones give?",
+        lines=(
+            *_campaigns(*TO_THE_END, cases=dict.fromkeys(CASES, 600), wanted=3, variant="forked"),
+            *_campaigns(*TO_THE_END, "--fresh", cases=dict.fromkeys(CASES, 600), wanted=3, variant="fresh"),
+        ),
+    ),
+    "circumstances": Study(
+        question="What do preloading, placement, peer, garbage collection, io_uring and the build do to the ratios?",
+        lines=(
+            *_campaigns(*_AS_USUAL, wanted=2, variant="preloaded", environment=PRELOADED),
+            *_campaigns(*_AS_USUAL, wanted=2, variant="one-core", cases=_AT_100, prefix=("taskset", "--cpu-list", "0")),
+            *_campaigns(*_AS_USUAL, "--peer", "asyncio-protocol", cases=_AT_100, wanted=2, variant="asyncio-peer"),
+            *_campaigns(*_AS_USUAL, wanted=2, variant="no-gc", environment={"LOOPMARK_STUDY": "no-gc"}),
+            *_campaigns(*_AS_USUAL, wanted=2, variant="io-uring", environment={"UV_USE_IO_URING": "1"}),
+            *_campaigns(*_AS_USUAL, wanted=2, variant="no-io-uring", environment={"UV_USE_IO_URING": "0"}),
+            *_campaigns(*_AS_USUAL, wanted=2, variant="other-python", other_python=True),
+        ),
+    ),
+}

@@ -1,0 +1,70 @@
+"""Where the results of studies lie: `<results>/<study>/<line>/<one result>`. Only what is complete lies there."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyperf
+
+from catalogue import STUDIES, Line
+from loopmark import store
+from loopmark.record import Campaign
+
+RESULTS = Path("results/studies")
+UNFINISHED = ".unfinished-"
+"""Begins the name of a directory that is still written to, or that nobody came to remove."""
+
+STOCK_FILES = ("asyncio-1.json", "asyncio-2.json")
+
+COMPLETE = ("done", "time cap")
+"""How a campaign ends that nothing has ended early."""
+
+
+def complete(results: Path, study: str, line: str) -> list[Path]:
+    """Return the directories of a line's results, the oldest first."""
+    directory = results / study / line
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def campaigns(results: Path, study: str, line: str) -> list[Campaign]:
+    """Load a line's campaigns."""
+    return [store.load(path) for path in complete(results, study, line)]
+
+
+def pairs(results: Path, study: str, line: str) -> list[tuple[pyperf.Benchmark, pyperf.Benchmark]]:
+    """Load a line's pairs of stock pyperf files."""
+    return [
+        (pyperf.Benchmark.load(str(path / STOCK_FILES[0])), pyperf.Benchmark.load(str(path / STOCK_FILES[1])))
+        for path in complete(results, study, line)
+    ]
+
+
+def lines(study: str, *, stock: bool = False) -> Iterator[Line]:
+    """Yield the lines of a study that give campaigns, or pairs of stock files."""
+    yield from (line for line in STUDIES[study].lines if line.stock is stock)
+
+
+def origin(found: Sequence[Campaign]) -> str:
+    """Say in one sentence where numbers come from: how many campaigns, when, where, with what."""
+    if not found:
+        return ""
+    days = sorted({each.started[:10] for each in found})
+    machines = sorted({_machine(each) for each in found})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    lost = sum(len(each.dropped) for each in found)
+    return (
+        f"{len(found)} campaigns, {when}, with {sum(len(each.blocks) for each in found)} blocks"
+        f" ({lost} dropped); {'; '.join(machines)}."
+    )
+
+
+def _machine(campaign: Campaign) -> str:
+    facts = campaign.machine
+    python, cpu, source = facts["python"], facts["cpu"], facts["source"]
+    build = "with PGO" if python["pgo"] else "without PGO"
+    revision = f" ({source['revision'][:12]})" if source else ""
+    return (
+        f"{cpu['model']}, {cpu['logical_cores']} cores, {python['implementation']} {python['version']} {build}, "
+        f"{facts['openssl']}, loopmark {facts['versions']['loopmark']}{revision}"
+    )

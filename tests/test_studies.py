@@ -1,0 +1,564 @@
+"""The scripts of the studies: pure analyses of simulated campaigns, and the collecting of results."""
+
+import math
+import random
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyperf
+import pytest
+from scipy import stats
+from tests.campaigns import BOTH, CLIENT, SERVER, TWIN, fake_campaign
+
+import accuracy
+import analyse
+import collect
+import false_alarms
+import minute
+import power
+import precision
+import shelf
+import stock
+from catalogue import CASES, STUDIES, Line
+from loopmark import store
+from loopmark.cell import METRICS
+from loopmark.cli import cli, measuring
+from loopmark.record import Campaign
+from loopmark.verdicts import Verdict
+from series import Series, joined, series_of, titled
+from shares import bootstrapped_share, clustered_share
+
+ROOT = Path(__file__).parents[1]
+
+
+def eight_arms(seed: int = 1, *, blocks: int = 12, last: float = 1.0, noise: float = 0.01) -> Campaign:
+    """Simulate asyncio and seven twins, the last of which may be no real one."""
+    return fake_campaign(
+        seed, blocks=blocks, values=1, twins=7, effects={"asyncio.twin7": last}, cases=(BOTH,), noise=noise
+    )
+
+
+def only(campaign: Campaign, *, field: bool = False) -> Series:
+    (series,) = series_of(campaign, field=field)
+    return series
+
+
+# Shares.
+
+
+def test_one_comparison_per_campaign_has_the_exact_binomial_interval() -> None:
+    found = clustered_share([(1, 1)] * 30 + [(0, 1)] * 570)
+    exact = stats.binomtest(30, 600).proportion_ci(0.95, method="exact")
+    assert (found.hits, found.total) == (30, 600)
+    assert found.design_effect == pytest.approx(1, abs=0.01)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=2e-4)
+
+
+def test_campaigns_whose_comparisons_all_agree_count_as_one_comparison_each() -> None:
+    found = clustered_share([(28, 28)] * 5 + [(0, 28)] * 95)
+    alone = stats.binomtest(5, 100).proportion_ci(0.95, method="exact")
+    assert found.design_effect == pytest.approx(28, rel=0.05)
+    # A little wider: a hundred clusters do not know their variance exactly.
+    assert found.high == pytest.approx(alone.high, rel=0.05)
+    assert found.high > alone.high
+
+
+def test_where_nothing_is_found_the_design_effect_is_the_given_one() -> None:
+    assert clustered_share([(0, 28)] * 40, 2.0).high == pytest.approx(1 - 0.025 ** (2 / 1120))
+
+
+def test_comparisons_never_count_for_more_than_there_are() -> None:
+    assert clustered_share([(1, 20)] * 30).design_effect == 1
+
+
+def test_the_interval_covers_the_true_share_of_dependent_comparisons() -> None:
+    """Eight normal arms a campaign, all pairs: the case that it is made for."""
+    drawn = np.random.default_rng(7)
+    limit = float(stats.norm.ppf(0.975))
+
+    def campaign() -> tuple[int, int]:
+        arms = drawn.normal(size=8) / math.sqrt(2)
+        return sum(abs(a - b) > limit for i, a in enumerate(arms) for b in arms[:i]), 28
+
+    covered = sum(
+        found.low <= 0.05 <= found.high
+        for found in (clustered_share([campaign() for _ in range(60)]) for _ in range(300))
+    )
+    assert covered >= 0.92 * 300
+
+
+def test_the_bootstrap_of_campaigns_agrees_when_there_are_many() -> None:
+    drawn = random.Random(3)
+    clusters = [(drawn.choice([0, 0, 0, 0, 7]), 28) for _ in range(300)]
+    found, second = clustered_share(clusters), bootstrapped_share(clusters)
+    assert second == pytest.approx((found.low, found.high), rel=0.1)
+
+
+def test_one_campaign_has_no_bootstrap() -> None:
+    assert bootstrapped_share([(1, 28)]) is None
+
+
+# A/A.
+
+
+def test_eight_arms_are_compared_in_all_28_pairs() -> None:
+    counted = false_alarms.count([only(eight_arms())])
+    assert sum(counted[each] for each in Verdict) == 28
+
+
+def test_the_level_of_an_aa_verdict_is_that_of_seven_contenders() -> None:
+    assert only(eight_arms()).level == pytest.approx(1 - 0.05 / 7)
+
+
+def test_an_arm_that_is_slower_is_called_different_from_the_seven_others() -> None:
+    counted = false_alarms.count([only(eight_arms(last=1.05))])
+    assert counted[Verdict.FASTER] + counted[Verdict.SLOWER] == 7
+    assert counted[false_alarms.MISSED] >= 7
+
+
+def test_a_campaign_of_too_few_blocks_is_no_comparison() -> None:
+    counted = false_alarms.count([only(eight_arms(blocks=8))])
+    assert counted == {false_alarms.TOO_FEW: 28}
+    good = Counter[str]({Verdict.EQUIVALENT: 28})
+    assert "too few blocks for a verdict 28 pairs" in false_alarms.ours({"wall": [counted, good]})
+    assert false_alarms.ours({"wall": [counted]}) == "No comparison yet."
+
+
+def test_identical_arms_are_hardly_ever_called_different_and_plain_intervals_miss_one_time_in_twenty() -> None:
+    counted = [false_alarms.count([only(eight_arms(seed, noise=0.02))]) for seed in range(40)]
+    called, missed = (
+        clustered_share([(sum(each[one] for one in what), 28) for each in counted])
+        for what in ((Verdict.FASTER, Verdict.SLOWER), (false_alarms.MISSED,))
+    )
+    assert called.hits == 0
+    assert missed.low < 0.05 < missed.high
+
+
+def test_the_aa_table_says_what_was_not_reached() -> None:
+    good = Counter[str]({Verdict.EQUIVALENT: 28})
+    bad = Counter[str]({Verdict.SLOWER: 7, Verdict.EQUIVALENT: 21, false_alarms.MISSED: 7})
+    assert "NOT" not in false_alarms.ours({"wall": [good] * 40})
+    assert "different at most 1 %: NOT reached" in false_alarms.ours({"wall": [good] * 20 + [bad] * 20})
+    assert "1,000 comparisons: NOT reached" in false_alarms.ours({"wall": [good] * 2})
+
+
+# Stock pyperf.
+
+
+def stock_file(values: Sequence[Sequence[float]]) -> pyperf.Benchmark:
+    """Make a file's worth of processes that take two seconds each."""
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    runs = [
+        pyperf.Run(
+            each,
+            metadata={"name": "x", "date": str(start + timedelta(seconds=2 * number)), "duration": 2.0},
+            collect_metadata=False,
+        )
+        for number, each in enumerate(values)
+    ]
+    return pyperf.Benchmark(runs)
+
+
+def drawn_file(seed: int, centre: float = 1.0, spread: float = 0.01) -> pyperf.Benchmark:
+    drawn = random.Random(seed)
+    return stock_file([[drawn.gauss(centre, spread) for _ in range(3)] for _ in range(20)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pyperf_calls_significant_what_students_test_does(seed: int) -> None:
+    pair = drawn_file(seed), drawn_file(seed + 100, 1.004)
+    exact = stats.ttest_ind(pair[0].get_values(), pair[1].get_values()).pvalue < 0.05
+    assert stock.compared(pair).significant == exact
+
+
+def test_a_difference_has_the_same_size_either_way() -> None:
+    slow, fast = drawn_file(1, 1.1, 1e-9), drawn_file(2, 1.0, 1e-9)
+    assert stock.compared((slow, fast)).size == pytest.approx(0.1)
+    assert stock.compared((fast, slow)).size == pytest.approx(0.1)
+
+
+def test_the_half_width_of_stock_pyperf_is_that_of_the_t_interval() -> None:
+    pair = drawn_file(1), drawn_file(2)
+    first, second = (np.array(each.get_values()[:15]) for each in pair)
+    pooled = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
+    expected = stats.t.ppf(0.975, 28) * pooled * math.sqrt(2 / 15) / first.mean()
+    assert stock.half_width(pair, 5) == pytest.approx(expected)
+
+
+def test_more_processes_than_there_are_have_no_half_width() -> None:
+    assert stock.half_width((drawn_file(1), drawn_file(2)), 21) is None
+    assert stock.half_width((drawn_file(1), drawn_file(2)), 0) is None
+
+
+def test_a_process_of_stock_pyperf_takes_its_share_of_the_file() -> None:
+    assert stock.process_seconds((drawn_file(1), drawn_file(2))) == 2
+
+
+# Series, precision.
+
+
+def test_blocks_are_cut_by_the_time_that_they_took() -> None:
+    series = replace(only(eight_arms(blocks=5)), seconds=(10.0, 10.0, 25.0, 10.0, 10.0))
+    assert len(series.until(45).values) == 3
+    assert len(series.until(44).values) == 2
+    # The last two might have been followed by more.
+    assert [each.seconds for each in series.spans(25)] == [(10.0, 10.0), (25.0,)]
+
+
+def test_a_block_that_is_longer_than_a_span_is_a_span_by_itself() -> None:
+    series = replace(only(eight_arms(blocks=3)), seconds=(90.0, 10.0, 90.0))
+    assert [each.seconds for each in series.spans(60)] == [(90.0,), (10.0,)]
+
+
+def test_field_blocks_are_apart() -> None:
+    campaign = fake_campaign(blocks=8, field_blocks=3, cases=(BOTH,))
+    assert len(only(campaign).values) == 8
+    assert len(only(campaign, field=True).values) == 3
+
+
+def test_the_faults_are_those_of_the_sides_that_a_contender_plays() -> None:
+    faults = {series.case.role: accuracy.median_faults(series, "trio") for series in series_of(fake_campaign())}
+    assert faults == {"server": 0.25, "client": 0.5, "both": 0.75}
+
+
+def test_every_pair_of_arms_has_a_half_width_from_every_campaign() -> None:
+    found = precision.half_widths([only(fake_campaign(seed, cases=(BOTH,))) for seed in range(3)])
+    assert len(found) == 10
+    assert {len(each) for each in found.values()} == {3}
+
+
+def test_a_design_gets_narrower_with_time_and_has_no_point_before_six_blocks() -> None:
+    all_series = [
+        replace(only(fake_campaign(seed, blocks=40, cases=(BOTH,))), seconds=(5.0,) * 40) for seed in range(3)
+    ]
+    points = list(precision.curve("wall", "x", lambda seconds: [each.until(seconds) for each in all_series], 180))
+    assert [each.seconds for each in points] == [30, 45, 60, 90, 120, 150, 180]
+    assert points[-1].middle < 0.6 * points[0].middle
+    assert all(each.middle <= each.widest for each in points)
+
+
+def test_stock_pyperf_gets_a_fifth_of_the_time_for_each_file() -> None:
+    pair = drawn_file(1), drawn_file(2)
+    points = {each.seconds: each.middle for each in precision.stock_curve("wall", [pair], 240)}
+    assert points[60] == stock.half_width(pair, 6)
+    assert max(points) == 180  # 20 processes of 2 s in 200 s
+
+
+def test_the_precision_table_judges_the_median_of_every_pair() -> None:
+    narrow = [only(fake_campaign(seed, cases=(BOTH,), noise=0.002)) for seed in range(3)]
+    wide = [only(fake_campaign(seed, cases=(BOTH,), noise=0.05)) for seed in range(3)]
+    assert "0.5 %: reached" in precision.pairs_table([narrow])
+    assert "0.5 %: NOT reached" in precision.pairs_table([wide])
+
+
+# One minute.
+
+
+def test_a_minute_of_a_pair_among_eight_arms_has_a_quarter_of_the_blocks_time() -> None:
+    series = replace(only(eight_arms(blocks=25)), seconds=(20.0,) * 25)
+    # 240 s for four pairs: 12 blocks; the 25th block is what shows that the second minute was over.
+    assert len(list(minute.errors(series))) == 8
+
+
+def test_an_error_is_a_distance_from_one() -> None:
+    series = replace(only(eight_arms(blocks=13, last=0.9, noise=0.0)), seconds=(20.0,) * 13)
+    assert list(minute.errors(series)) == pytest.approx([0, 0, 0, 1 / 0.9 - 1])
+
+
+def test_the_minute_table_asks_for_a_hundred_minutes_within_bounds() -> None:
+    assert ": reached" in minute.errors_table([("two arms", [0.001] * 100)])
+    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 99)])
+    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 99 + [0.011])])
+    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 80 + [0.006] * 20)])
+
+
+# Power.
+
+
+def nulls(spread: float) -> list[list[float]]:
+    drawn = random.Random(5)
+    return [[drawn.gauss(0, spread) for _ in range(20)] for _ in range(4)]
+
+
+def test_a_difference_far_above_the_noise_is_always_found() -> None:
+    found = power.power(nulls(0.002), 0.02, 0.98, 0.01, 50)
+    assert (found.resamples, found.called, found.excluded, found.wrong) == (200, 200, 200, 0)
+
+
+def test_a_difference_far_below_the_noise_is_hardly_found() -> None:
+    found = power.power(nulls(0.2), 0.02, 0.98, 0.01, 50)
+    assert found.called <= 10
+    assert found.excluded <= 30
+
+
+def test_without_a_difference_the_plain_interval_errs_to_both_sides_one_time_in_twenty() -> None:
+    found = power.power(nulls(0.01), 0.0, 0.98, 0.01, 500)
+    assert 0.01 < found.wrong / found.resamples < 0.04
+    assert 0.01 < found.excluded / found.resamples < 0.04
+
+
+def test_what_a_campaign_found_between_identical_arms_does_not_count_as_a_difference() -> None:
+    """A twin that came out 1 % slower by chance must not make a true 2 % into 3 %."""
+    shifted = [[each + 0.01 for each in null] for null in nulls(0.001)]
+    assert power.power(shifted, 0.0, 0.98, 0.005, 100).called == 0
+
+
+def test_resampling_gives_the_same_again() -> None:
+    assert power.power(nulls(0.01), 0.02, 0.98, 0.01, 20) == power.power(nulls(0.01), 0.02, 0.98, 0.01, 20)
+
+
+def with_control(seed: int, control: float = 1.02) -> Campaign:
+    return fake_campaign(seed, blocks=20, effects={}, control=control, cases=(BOTH,), noise=0.002)
+
+
+def test_a_real_control_of_two_percent_is_in_the_table_as_found() -> None:
+    table = power.controls_table([with_control(1)])
+    assert re.search(r"\| slower +\| yes +\| passed", table)
+
+
+def test_a_control_of_five_percent_is_not_what_was_added() -> None:
+    assert re.search(r"\| slower +\| no +\| INVALID", power.controls_table([with_control(1, 1.05)]))
+
+
+def test_a_control_in_too_few_blocks_is_told() -> None:
+    campaign = fake_campaign(1, blocks=3, effects={}, control=1.02, cases=(BOTH,))
+    assert "too few blocks" in power.controls_table([campaign])
+
+
+# Accuracy.
+
+
+def test_a_ratio_that_changes_is_found_and_the_others_are_not() -> None:
+    old = only(fake_campaign(1, blocks=20, cases=(SERVER,), noise=0.002))
+    new = only(
+        fake_campaign(
+            2,
+            blocks=20,
+            cases=(SERVER,),
+            effects={"uvloop": 0.85, "trio": 1.15 * 1.05, "anyio+uvloop": 0.95},
+            noise=0.002,
+        )
+    )
+    trio, uvloop = accuracy.changed(old, new, "trio"), accuracy.changed(old, new, "uvloop")
+    assert trio.ratio == pytest.approx(1.05, abs=0.005)
+    assert uvloop.ratio == pytest.approx(1, abs=0.005)
+    assert "within 1 %: NOT reached (largest" in accuracy.agreement_table([(old, new)])
+    assert "within 1 %: reached (largest" in accuracy.agreement_table([(old, old)])
+
+
+def test_faults_that_differ_by_more_than_one_are_told() -> None:
+    forked = only(fake_campaign(1, cases=(CLIENT,)))
+    fresh = replace(forked, faults=tuple(dict.fromkeys(row, 3.0) for row in forked.faults))
+    assert "within 1: NOT reached (largest 2.50)" in accuracy.agreement_table([(forked, fresh)])
+
+
+def test_circumstances_are_compared_with_the_usual_campaigns_of_the_same_case() -> None:
+    usual = {"server-100": only(fake_campaign(1, cases=(SERVER,)))}
+    table = accuracy.circumstances_table(usual, {"no-gc": {"server-100": only(fake_campaign(2, cases=(SERVER,)))}})
+    (row,) = (line for line in table.splitlines() if "no-gc" in line)
+    assert row.count("%") == 4  # the twin and three contenders
+
+
+# Collecting.
+
+RUNS = [pytest.param(line, id=f"{name} {line.name}") for name, study in STUDIES.items() for line in study.lines]
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_what_a_study_types_is_understood(line: Line, tmp_path: Path) -> None:
+    for command in collect.commands(line, "python", tmp_path):
+        words = command[command.index("-m") + 1 :]
+        if line.stock:
+            options = dict(zip(line.arguments[::2], line.arguments[1::2], strict=True))
+            assert words[0] == "loopmark.cell"
+            assert options["--metric"] in METRICS
+        else:
+            assert words[:2] == ["loopmark", "run"]
+            assert cli.commands["run"] is measuring.run
+            measuring.run.make_context("run", words[2:])
+
+
+def test_no_two_lines_of_a_study_share_a_directory() -> None:
+    for study in STUDIES.values():
+        names = [line.name for line in study.lines]
+        assert len(set(names)) == len(names)
+
+
+def test_the_line_that_is_furthest_behind_is_next() -> None:
+    first, second = (Line(case=case, wanted=1, seconds=1) for case in ("both-1", "server-100"))
+    wanted = {"both-1": 4, "server-100": 2}
+    assert collect.following([first, second], wanted, {"both-1": 2, "server-100": 1}) is first
+    assert collect.following([first, second], wanted, {"both-1": 3, "server-100": 1}) is second
+    assert collect.following([first, second], wanted, {"both-1": 4, "server-100": 2}) is None
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Let campaigns be ready at once, and end as the list says, one after the other."""
+    ends: list[str] = []
+
+    def commands(line: Line, python: str, directory: Path) -> list[list[str]]:
+        campaign = fake_campaign(cases=(BOTH,), blocks=1)
+        campaign.ended = ends.pop(0)
+        store.write(store.create(tmp_path / "made", campaign), campaign)
+        move = "import shutil, sys; shutil.move(sys.argv[1], sys.argv[2])"
+        (made,) = (tmp_path / "made").iterdir()
+        target = directory / f"{made.name}-{len(ends)}"
+        return [[sys.executable, "-c", move, str(made), str(target)]]
+
+    monkeypatch.setattr(collect, "commands", commands)
+    return ends
+
+
+def test_a_study_is_complete_when_each_line_has_its_results(ended: list[str], tmp_path: Path) -> None:
+    ended += ["done", "time cap", "time cap"]
+    collect.collect("control", tmp_path, campaigns=2)
+    assert len(shelf.campaigns(tmp_path, "control", "both-1")) == 2
+    collect.collect("control", tmp_path, campaigns=2)
+    assert ended == ["time cap"]
+    collect.collect("control", tmp_path, campaigns=3)
+    assert len(shelf.complete(tmp_path, "control", "both-1")) == 3
+
+
+def test_a_campaign_that_ended_early_is_not_counted_and_run_again(
+    ended: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended += ["the block's interpreter died", "done"]
+    collect.collect("control", tmp_path, campaigns=1)
+    assert ended == []
+    assert len(shelf.complete(tmp_path, "control", "both-1")) == 1
+    assert "it ended early (the block's interpreter died)" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_the_command_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command interrupts whoever started it, and would then go on for longer than the test may."""
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
+    monkeypatch.setattr(collect, "commands", lambda *_: [[sys.executable, "-c", code]])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert collect.main(["control", "--results", str(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list((tmp_path / "control" / "both-1").iterdir()) == []
+
+
+def test_a_command_that_always_fails_ends_the_collecting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(collect, "commands", lambda *_: [[sys.executable, "-c", "raise SystemExit(2)"]])
+    with pytest.raises(collect.CollectError, match="status 2"):
+        collect.collect("control", tmp_path, campaigns=1)
+    assert list((tmp_path / "control" / "both-1").iterdir()) == []
+
+
+def test_one_failed_file_of_stock_pyperf_is_no_pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fail = [sys.executable, "-c", "raise SystemExit(1)"]
+    asked = collect.commands
+    monkeypatch.setattr(collect, "commands", lambda *how: [[*fail, *each] for each in asked(*how)])
+    with pytest.raises(collect.CollectError, match="status 1"):
+        collect.collect("aa", tmp_path, campaigns=1, only=["stock-both-1"])
+    assert shelf.complete(tmp_path, "aa", "stock-both-1") == []
+
+
+def test_a_line_that_a_study_does_not_have_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        collect.main(["aa", "--only", "both-2"])
+    assert "aa has no line both-2: give any of both-1, server-100" in capsys.readouterr().err
+
+
+# Rendering.
+
+
+def filled(results: Path) -> None:
+    """Put one or two simulated results of every line onto the shelf."""
+    for name, study in STUDIES.items():
+        for line in study.lines:
+            if line.stock:
+                for number in range(2):
+                    directory = results / name / line.name / str(number)
+                    directory.mkdir(parents=True)
+                    for seed, file in enumerate(shelf.STOCK_FILES):
+                        drawn_file(10 * number + seed).dump(str(directory / file))
+                continue
+            for seed in range(2 if name in ("aa", "precision") else 1):
+                case = {"both-1": BOTH, "server-100": SERVER, "client-100": CLIENT}[line.case]
+                match name:
+                    case "control":
+                        campaign = with_control(seed)
+                    case "aa":
+                        campaign = fake_campaign(seed, twins=7, effects={}, blocks=10, cases=(case,), values=1)
+                    case "minute":
+                        campaign = fake_campaign(seed, effects={}, blocks=100, cases=(case,), values=1)
+                    case _:
+                        campaign = fake_campaign(seed, blocks=20, field_blocks=8, cases=(case,), values=2)
+                store.write(store.create(results / name / line.name, campaign), campaign)
+
+
+def test_every_section_can_be_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "RESAMPLES", 5)
+    monkeypatch.setattr(analyse, "_drawn", lambda *_: "![chart](half-width.svg)")
+    filled(tmp_path / "results")
+    page = tmp_path / "page.md"
+    page.write_text((ROOT / "docs/studies.md").read_text(encoding="utf-8"), encoding="utf-8")
+    assert analyse.main(["--results", str(tmp_path / "results"), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    sections = dict(re.findall(r"<!-- study: (\S+) -->\n(.*?)<!-- /study -->", text, re.DOTALL))
+    assert all(" | " in section for section in sections.values())
+    assert "yet" not in "".join(sections.values())
+    assert "stock pyperf's" in sections["width"]
+    assert "field blocks" in sections["width"]
+
+
+def test_the_page_has_a_place_for_every_section() -> None:
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    assert re.findall(r"<!-- study: (\S+) -->", page) == list(analyse.SECTIONS)
+
+
+def test_the_page_tells_the_time_that_studies_take_today() -> None:
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    assert analyse.replaced(page, "times", analyse.times()) == page
+
+
+def test_a_page_without_a_place_is_an_error() -> None:
+    with pytest.raises(ValueError, match="0 places for <!-- study: aa -->"):
+        analyse.replaced("nothing here", "aa", "text")
+
+
+@pytest.mark.parametrize("name", analyse.SECTIONS)
+def test_a_section_of_which_nothing_was_measured_says_so_or_is_a_table(name: str, tmp_path: Path) -> None:
+    text = analyse.SECTIONS[name](tmp_path)
+    assert " yet." in text or name == "times"
+
+
+def test_the_chart_has_a_line_for_every_design(tmp_path: Path) -> None:
+    pytest.importorskip("altair", reason="the chart needs the dependency group studies")
+    import chart
+
+    points = [
+        precision.Point(case="wall", design=design, seconds=seconds, middle=0.1 / seconds, widest=0.2 / seconds)
+        for design in ("loopmark", "fresh processes")
+        for seconds in (30, 60, 90)
+    ]
+    chart.draw(points, tmp_path / "chart.svg")
+    svg = (tmp_path / "chart.svg").read_text(encoding="utf-8")
+    assert "fresh processes" in svg
+    assert svg.count('aria-roledescription="line mark"') == 2
+
+
+def test_joined_series_have_the_blocks_of_all() -> None:
+    parts = [only(fake_campaign(seed, cases=(BOTH,))) for seed in range(3)]
+    assert len(joined(parts).differences("trio", TWIN)) == 24
+
+
+def test_a_case_is_named_by_its_primary_metric() -> None:
+    assert [titled(case) for case in (BOTH, SERVER, CLIENT)] == [
+        "wall, 1 at a time",
+        "server CPU, 100 at a time",
+        "client CPU, 100 at a time",
+    ]
+    assert len(CASES) == 3
