@@ -192,7 +192,7 @@ def test_a_disk_that_refuses_keeps_the_old_file_and_leaves_no_other(
 
 def test_a_campaign_gives_one_file_per_contender_and_one_for_the_rest(written: Path) -> None:
     assert {each.name for each in written.iterdir()} == {
-        *("campaign.json", "asyncio.json", "asyncio.twin.json", "uvloop.json", "floor.json")
+        *("campaign.json", "asyncio.json", "asyncio.twin.json", "uvloop.json")
     }
 
 
@@ -202,7 +202,7 @@ def test_files_are_named_after_arms_and_hidden_arms_have_none(tmp_path: Path) ->
     )
     store.write(tmp_path, campaign)
     assert {each.name for each in tmp_path.iterdir()} == {
-        *("campaign.json", "asyncio.json", "asyncio.twin.json", "anyio+uvloop.json", "floor.json"),
+        *("campaign.json", "asyncio.json", "asyncio.twin.json", "anyio+uvloop.json"),
         *("a-b.json", "A-B-2.json", "campaign-2.json"),
     }
     assert "by hand" in store.load(tmp_path).blocks[0].measurements
@@ -229,6 +229,9 @@ def test_pyperf_reads_the_values_back_under_the_cases_names(written: Path) -> No
     assert told["loops"] == first.measurements["uvloop"].loops
     assert told["position"] == first.order.index("uvloop")
     assert (told["block"], told["seed"], told["layout"]) == (0, 1, "one per block, random")
+    assert (told["arm"], told["kind"], told["baseline"]) == ("uvloop", "contender", "asyncio")
+    assert (told["campaign"], told["mode"], told["margin"]) == (campaign.started, "default", 0.01)
+    assert told["rounds"] == " ".join(str(one.index("uvloop")) for one in first.rounds)
 
 
 def test_only_the_wall_clock_has_warm_up_values(written: Path) -> None:

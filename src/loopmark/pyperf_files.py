@@ -3,6 +3,9 @@
 Each case gives three benchmarks, named by case and metric and never by contender; each block one run. pyperf compares
 pooled values and calls a difference significant whenever the numbers of values differ, so an arm that is missing in
 some blocks of a case has no benchmark of that case.
+
+Every run's metadata say where it belongs, so that `loopmark compare` finds in any choice of these files what was
+measured together: value i of all arms in a block is of the same round.
 """
 
 import io
@@ -15,9 +18,12 @@ import pyperf
 
 from loopmark import redact
 from loopmark.case import Metric, stored_name
-from loopmark.record import Arm, Block, Campaign, CasePlan
+from loopmark.record import Arm, Block, Campaign, CasePlan, Kind
 
 _Flat = dict[str, str | int | float]
+
+STORED = (Kind.CONTENDER, Kind.TWIN, Kind.CONTROL)
+"""The kinds that have files: those that have taken the same values."""
 
 PRIVATE = {"hostname", "python_executable", "python_config_args", "command"}
 """What pyperf collects of names and paths; never stored."""
@@ -45,12 +51,11 @@ _NOT_NEGATIVE = {"duration", "uptime", "load_avg_1min"}
 
 def pyperf_files(campaign: Campaign) -> Iterator[tuple[str, bytes | None]]:
     """Yield the name and the content of every contender's file; None where there is nothing (any more) to store."""
-    arms = {arm.label: arm for plan in campaign.cases for arm in plan.arms if not arm.hidden}
+    arms = {arm.label: arm for plan in campaign.cases for arm in plan.arms if arm.kind in STORED}
     # On some file systems only the case of letters would tell two names apart; campaign.json is not ours.
     taken = Counter({"campaign.json": 1})
     for arm in arms.values():
-        stem = f"{campaign.baseline}.twin" if arm.label == campaign.twin else arm.label
-        stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-.") or "arm"
+        stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", arm.label).strip("-.") or "arm"
         name = f"{stem}.json"
         taken[name.lower()] += 1
         if taken[name.lower()] > 1:
@@ -78,8 +83,19 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
         "block": block.index,
         "position": block.order.index(arm.label),
         "seed": campaign.seed,
+        "margin": campaign.margin,
     }
-    flat = {"layout": "one per block, random", **_flat({**measurement.metadata, "contender": arm.contender})}
+    texts: _Flat = {
+        "campaign": campaign.started,
+        "mode": campaign.mode,
+        "baseline": campaign.baseline,
+        "arm": arm.label,
+        "contender": arm.contender,
+        "kind": arm.kind.value,
+        # Its place in each round, warm-up rounds first.
+        "rounds": " ".join(str(one.index(arm.label)) for one in block.rounds),
+    }
+    flat = {"layout": "one per block, random", **_flat({**measurement.metadata, **texts})}
     theirs = {key: value for key, value in flat.items() if key not in _EQUAL or key in common}
     # A warm-up value is measured by the wall clock only.
     warmups = [(measurement.loops, value) for value in measurement.warmups] if metric is Metric.WALL else []
