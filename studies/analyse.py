@@ -11,6 +11,7 @@ from pathlib import Path
 
 import accuracy
 import false_alarms
+import known
 import minute
 import power
 import precision
@@ -70,6 +71,7 @@ SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "width": lambda results: precision.curves_table(precision.curves(results)),
     "minute": minute.rendered,
     "power": power.rendered,
+    "known": known.rendered,
     "accuracy": accuracy.rendered,
     "circumstances": accuracy.circumstances,
 }

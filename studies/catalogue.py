@@ -108,6 +108,8 @@ def _stock(wanted: int) -> Iterator[Line]:
 _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
 _AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
 
+_KNOWN = ("--plugin", str(Path(__file__).parent / "busy.py"), "-b", "asyncio-busy", *TO_THE_END)
+
 STUDIES: Mapping[str, Study] = {
     "aa": Study(
         question="How often is identical code called different?",
@@ -149,6 +151,18 @@ STUDIES: Mapping[str, Study] = {
     "control": Study(
         question="Is a true two percent found?",
         lines=tuple(_campaigns("-b", "asyncio", "--control", *TO_THE_END, cases={"both-1": 180}, wanted=10)),
+    ),
+    "known": Study(
+        question="Is a difference of known size found at its size?",
+        lines=(
+            Line(
+                case="client-1",
+                arguments=(*_KNOWN, "-c", "1", "--role", "client", "--max-time", "120"),
+                wanted=3,
+                seconds=120,
+            ),
+            *_campaigns(*_KNOWN, cases={"client-100": 120}, wanted=3),
+        ),
     ),
     "accuracy": Study(
         question="Do forked processes give the ratios that fresh ones give?",
