@@ -291,8 +291,8 @@ def test_a_campaign_ends_with_the_place_of_its_results(campaign: Campaign) -> No
 def test_a_campaign_prints_its_table_and_writes_progress_elsewhere(campaign: Campaign) -> None:
     assert re.search(r"^blocking +\d", campaign.ended.out, re.MULTILINE)
     assert re.search(r"^asyncio \(A/A twin\) +\d", campaign.ended.out, re.MULTILINE)
-    (line,) = campaign.ended.err.splitlines()
-    assert line.startswith("1 blocks, last block 0 of tls_pingpong[c=1,role=both")
+    # Before it there may be one about a block that was dropped, since its values were too short.
+    assert campaign.ended.err.splitlines()[-1].startswith("tls_pingpong both c=1: block ")
 
 
 def test_a_campaign_writes_one_file_per_contender_and_its_own(campaign: Campaign) -> None:
@@ -350,7 +350,7 @@ def test_nothing_is_shown_while_it_runs_when_that_is_not_wanted(
         lambda text: text[: len(text) // 2],
         lambda text: "",
         lambda text: "[]",
-        lambda text: text.replace('"schema": 1', '"schema": 99'),
+        lambda text: text.replace('"schema": 2', '"schema": 99'),
     ],
     ids=["cut", "empty", "other", "newer"],
 )

@@ -425,7 +425,7 @@ def test_the_floor_is_explained_and_has_no_row() -> None:
     campaign = fake_campaign(blocks=3)
     rendered = " ".join(comparison(campaign).split())
     assert "floor: CPU time of the same handshake and messages in memory" in rendered
-    assert "as server, server 7" in rendered
+    assert re.search(r"in the same blocks: server \d.*; client \d.* us/conn. own:", rendered)
     assert not lines(comparison(campaign, "github"), "| floor")
 
 
@@ -708,6 +708,11 @@ def test_cpu_times_have_the_floor_and_what_comes_on_top_beside_them() -> None:
     assert (row["floor"], row["own_cost"]) == (pytest.approx(60e-6), pytest.approx(15e-6))
     assert row_of(small, SERVER, "uvloop", Metric.WALL)["floor"] is None
     assert row_of(small, SERVER, FLOOR, Metric.SERVER_CPU)["median"] == pytest.approx(60e-6)
+
+
+def test_what_was_declared_beforehand_is_in_the_json_document() -> None:
+    about = json.loads(comparison(fake_campaign(blocks=1, target=0.02), "json"))["campaign"]
+    assert (about["margin"], about["target"]) == (0.01, 0.02)
 
 
 def test_every_arm_has_its_kind_for_programs() -> None:

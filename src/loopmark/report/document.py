@@ -68,14 +68,14 @@ def _invalid(group: Group) -> str:
 
 
 def _lines(campaign: Campaign, group: Group) -> Iterator[str]:
-    yield from _asked(group)
+    yield from asked(group)
     yield from _without(campaign, group)
     yield from trust(campaign, group.cases)
     if any(case.arms for case in group.cases):
         yield from _columns(group)
 
 
-def _asked(group: Group) -> Iterator[str]:
+def asked(group: Group) -> Iterator[str]:
     """Tell what was run: question, placement, peers, TLS, close."""
     first = group.cases[0].plan
     case = first.case
@@ -132,7 +132,7 @@ def _floor(group: Group) -> Iterator[str]:
     if group.cases[0].plan.case.tls is None:
         return
     told = [
-        f"{'' if case.plan.case.role is Role.BOTH else f'as {case.plan.case.role}, '}{side} {microseconds(floor)}"
+        f"{side} {microseconds(floor)}"
         for case in group.cases
         for side in SIDES
         if case.plan.case.role.value in (side, Role.BOTH) and (floor := case.floor(side))

@@ -61,6 +61,8 @@ def _document(campaign: Campaign) -> dict[str, Any]:
         "mode": campaign.mode,
         "seed": campaign.seed,
         "baseline": campaign.baseline,
+        "margin": campaign.margin,
+        "target": campaign.target,
         "ended": campaign.ended,
         "dropped": len(campaign.dropped),
         "notes": campaign.notes,
