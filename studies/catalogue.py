@@ -154,15 +154,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "known": Study(
         question="Is a difference of known size found at its size?",
-        lines=(
-            Line(
-                case="client-1",
-                arguments=(*_KNOWN, "-c", "1", "--role", "client", "--max-time", "120"),
-                wanted=3,
-                seconds=120,
-            ),
-            *_campaigns(*_KNOWN, cases={"client-100": 120}, wanted=3),
-        ),
+        lines=tuple(_campaigns(*_KNOWN, cases={"both-1": 120, "client-100": 120}, wanted=3)),
     ),
     "accuracy": Study(
         question="Do forked processes give the ratios that fresh ones give?",

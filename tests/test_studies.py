@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyperf
@@ -21,6 +22,7 @@ import accuracy
 import analyse
 import collect
 import false_alarms
+import known
 import minute
 import power
 import precision
@@ -492,6 +494,8 @@ def filled(results: Path) -> None:
                         campaign = with_control(seed)
                     case "aa":
                         campaign = fake_campaign(seed, twins=7, effects={}, blocks=10, cases=(case,), values=1)
+                    case "known":
+                        campaign = fake_campaign(seed, effects={known.LABEL: 1.05}, blocks=10, cases=(case,))
                     case "minute":
                         campaign = fake_campaign(seed, effects={}, blocks=100, cases=(case,), values=1)
                     case _:
@@ -562,3 +566,21 @@ def test_a_case_is_named_by_its_primary_metric() -> None:
         "client CPU, 100 at a time",
     ]
     assert len(CASES) == 3
+
+
+# A known difference
+
+
+def test_what_a_busy_client_needs_more_is_found_in_seconds_of_client_cpu() -> None:
+    found = known.added(fake_campaign(1, effects={known.LABEL: 1.1}, cases=(BOTH,), noise=1e-9, blocks=6))
+    usual = [
+        median(block.measurements["asyncio"].client_cpu)
+        for block in fake_campaign(1, effects={known.LABEL: 1.1}, cases=(BOTH,), noise=1e-9, blocks=6).blocks
+    ]
+    assert found == pytest.approx([0.1 * each for each in usual], rel=1e-4)
+
+
+def test_a_campaign_that_finds_another_size_says_so(tmp_path: Path) -> None:
+    campaign = fake_campaign(1, effects={known.LABEL: 1.5}, cases=(BOTH,), noise=0.001, blocks=10)
+    store.write(store.create(tmp_path / "known" / "both-1", campaign), campaign)
+    assert known.rendered(tmp_path).rstrip().endswith("| no                |")
