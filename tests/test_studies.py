@@ -583,4 +583,4 @@ def test_what_a_busy_client_needs_more_is_found_in_seconds_of_client_cpu() -> No
 def test_a_campaign_that_finds_another_size_says_so(tmp_path: Path) -> None:
     campaign = fake_campaign(1, effects={known.LABEL: 1.5}, cases=(BOTH,), noise=0.001, blocks=10)
     store.write(store.create(tmp_path / "known" / "both-1", campaign), campaign)
-    assert known.rendered(tmp_path).rstrip().endswith("| no                |")
+    assert known.rendered(tmp_path).split("|")[-2].strip() == "no"
