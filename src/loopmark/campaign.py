@@ -119,7 +119,7 @@ def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[st
         # Short enough to be typed again.
         seed=request.seed if request.seed is not None else random.SystemRandom().randrange(1_000_000),
         mode=request.effort.mode,
-        baseline=baseline,
+        baseline=plan.pair_label(baseline, baseline) if Role.PAIR in request.roles else baseline,
         margin=request.margin,
         target=request.effort.target,
         machine=facts,
@@ -155,21 +155,24 @@ def _add_cases(
         missing = ", ".join(sorted(benchmark.needs - set(known.findings[name].features)))
         if not missing:
             able.append(name)
-        elif name in (campaign.baseline, *map(_full_name, request.contenders)):
+        elif name in (names[0], *map(_full_name, request.contenders)):
             raise UnavailableError(f"{name} cannot run {benchmark.name}: it has no {missing}")
         else:
             reason = f"has no {missing}"
             campaign.outcomes.append(Outcome(arm=name, case=benchmark.name, status="unsupported", reason=reason))
     if not benchmark.needs <= set(known.findings[peer].features):
         raise UnavailableError(f"the peer {peer} cannot run {benchmark.name}: name another with --peer NAME")
-    arms = plan.arms_of(
-        able,
-        campaign.baseline,
-        hidden=request.hidden,
-        twins=request.twins,
-        control=request.control,
-        floor=benchmark.tls is not None,
-    )
+    if Role.PAIR in request.roles:
+        arms = plan.pairs_of(able, names[0])
+    else:
+        arms = plan.arms_of(
+            able,
+            names[0],
+            hidden=request.hidden,
+            twins=request.twins,
+            control=request.control,
+            floor=benchmark.tls is not None,
+        )
     for case in cases:
         if request.control and (case.connections or case.burst) and case.minimum_loops % plan.CONTROL_SHARE:
             share = plan.CONTROL_SHARE
@@ -186,13 +189,13 @@ def _full_name(name: str) -> str:
 def _assigner(
     known: Survey, identity: Identity | None, pair: tuple[int, int] | None, request: Request, baseline: str
 ) -> Assign:
-    """Put the contender on the side that its role says, the fixed peer on the other, and each on its core."""
+    """Put the contender on the side that its role says, its caller or the fixed peer on the other, each on its core."""
 
     def assign(case: Case, arm: Arm) -> tuple[Task, Task, bool]:
         # The floor loads no contender; its tasks need a name all the same.
         playing = baseline if arm.kind is Kind.FLOOR else arm.contender
         server = playing if case.role is not Role.CLIENT else case.peer
-        client = playing if case.role is not Role.SERVER else case.peer
+        client = arm.caller or (playing if case.role is not Role.SERVER else case.peer)
         assert server is not None
         assert client is not None
         client_core, server_core = pair or (None, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyperf
 
 from loopmark.caller import Caller, Value
-from loopmark.case import Case, Cores, Metric, Role, stored_name
+from loopmark.case import ROLES, Case, Cores, Metric, Role, stored_name
 from loopmark.errors import LoopmarkError
 from loopmark.limits import cores
 from loopmark.peer import Handle, spawned
@@ -76,7 +76,7 @@ def _add_options(parser: ArgumentParser) -> None:
     own.add_argument("--contender", default="asyncio", metavar="NAME", help="who is measured (default: asyncio)")
     own.add_argument("--benchmark", default="tls_pingpong", metavar="NAME", help="default: tls_pingpong")
     own.add_argument("--concurrency", type=int, default=1, metavar="N", help="connections at a time (default: 1)")
-    own.add_argument("--role", choices=[str(role) for role in Role], default="both", help="default: both")
+    own.add_argument("--role", choices=[str(role) for role in ROLES], default="both", help="default: both")
     own.add_argument("--peer", default=PEERS[0], metavar="NAME", help=f"the other side (default: {PEERS[0]})")
     own.add_argument("--metric", choices=METRICS, default="wall", help="what is stored (default: wall)")
     own.add_argument("--certs", nargs=3, metavar=("CA", "CHAIN", "KEY"), help="PEM files; made on first use by default")

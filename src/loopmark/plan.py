@@ -24,6 +24,9 @@ LONG_FROM = 100
 IN_ROUNDS_UP_TO = 100
 """Connections at a time up to which all arms of a block are alive at once."""
 
+BETWEEN = "-to-"
+"""Between the two names in the label of a pair."""
+
 ALIVE_UP_TO = 12
 """Pairs of a matrix up to which all of them are alive at once; of more, those of one caller after the other."""
 
@@ -37,7 +40,7 @@ CALIBRATION_MARGIN = 1.6
 """How much longer than that a value is planned: other arms are faster than the calibrated one, and speed wanders."""
 
 PAIR_MARGIN = 3.0
-"""The same for the pairs of a matrix: on both sides others play than in the calibrated one."""
+"""The same for the pairs of a matrix, where others are faster on both sides; a block of them is dear to be lost."""
 
 CONTROL_SHARE = 50
 """The positive control makes one connection more than it counts for every so many: a true two percent."""
@@ -115,7 +118,7 @@ def arms_of(
 
 def pair_label(caller: str, server: str) -> str:
     """Name a pair of a matrix."""
-    return f"{caller}-to-{server}"
+    return f"{caller}{BETWEEN}{server}"
 
 
 def pairs_of(contenders: Sequence[str], baseline: str) -> tuple[Arm, ...]:
@@ -185,15 +188,19 @@ def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], effort: E
     return tuple(one(number) for number in range(sum(values_of(case, effort))))
 
 
-def loops_of(case: Case, pace: float, *, control: bool = False) -> int:
-    """Return how many connections make a value, from the baseline's wall seconds per connection.
+def margin_of(case: Case) -> float:
+    """Return how much longer than necessary a value of the baseline is planned, since others may be faster."""
+    return PAIR_MARGIN if case.role is Role.PAIR else CALIBRATION_MARGIN
+
+
+def loops_of(case: Case, pace: float, *, margin: float = CALIBRATION_MARGIN, control: bool = False) -> int:
+    """Return how many connections make a value, from the wall seconds per connection of the baseline or the fastest.
 
     A multiple of the concurrency, so that all workers are busy to the end; with a positive control of its share, too.
     """
     if case.connections is not None or case.burst:
         return case.minimum_loops
     step = math.lcm(case.concurrency, CONTROL_SHARE) if control else case.concurrency
-    margin = PAIR_MARGIN if case.role is Role.PAIR else CALIBRATION_MARGIN
     enough = max(case.minimum_loops, MINIMUM_VALUE * margin / pace)
     return math.ceil(enough / step) * step
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from loopmark.case import Case
+from loopmark.case import Case, Role
 from loopmark.record import Campaign, CasePlan
 from loopmark.report.cells import NOTHING, plus_minus
 from loopmark.report.figures import ROWS, CaseFigures, figures, shown_name
@@ -123,9 +123,14 @@ def _reached(campaign: Campaign, case: CaseFigures) -> str:
     return reached if campaign.target is None else f"{reached} (target +-{100 * campaign.target:g} %)"
 
 
-def _estimates(campaign: Campaign) -> Table:
-    """Tabulate the primary metric's ratios so far with their half-widths, one column per case; no verdicts yet."""
-    cases = [figures(campaign, plan) for plan in campaign.cases]
+def _estimates(campaign: Campaign) -> Table | None:
+    """Tabulate the primary metric's ratios so far with their half-widths, one column per case; no verdicts yet.
+
+    None for a matrix, whose pairs no terminal has lines enough for.
+    """
+    cases = [figures(campaign, plan) for plan in campaign.cases if plan.case.role is not Role.PAIR]
+    if not cases:
+        return None
     headers = (
         f"{case.plan.case.role}, {case.plan.case.concurrency} at a time\n{_reached(campaign, case)}" for case in cases
     )

@@ -91,6 +91,7 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
         "baseline": campaign.baseline,
         "arm": arm.label,
         "contender": arm.contender,
+        "caller": arm.caller or "",
         "kind": arm.kind.value,
         # Its place in each round, warm-up rounds first.
         "rounds": " ".join(str(one.index(arm.label)) for one in block.rounds),

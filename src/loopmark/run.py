@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopmark.arms import Arms, Assign, BlockDiedError, Executor, Progress
-from loopmark.case import Role
 from loopmark.errors import LoopmarkError
 from loopmark.judgement import needed_blocks, widest_of
 from loopmark.plan import (
@@ -20,6 +19,7 @@ from loopmark.plan import (
     is_field_block,
     is_time_to_look,
     loops_of,
+    margin_of,
     order_of,
     rounds_of,
     values_of,
@@ -82,7 +82,8 @@ class Conductor:
             answer = self._pace(plan, baseline)
             if "error" in answer:
                 self._retire(plan, baseline, answer["error"])
-            plan.loops = loops_of(plan.case, answer["pace"], control=bool(plan.labels(Kind.CONTROL)))
+            margin = margin_of(plan.case)
+            plan.loops = loops_of(plan.case, answer["pace"], margin=margin, control=bool(plan.labels(Kind.CONTROL)))
             warmups, values = values_of(plan.case, self.effort)
             arm_seconds = answer["seconds"] + answer["pace"] * plan.loops * (warmups + values)
             self._foreseen[plan.case.name] = len(plan.arms) * arm_seconds
@@ -199,8 +200,7 @@ class Conductor:
         shortest = min(min(each.wall) * each.loops for each in timed)
         if shortest >= MINIMUM_VALUE:
             return None
-        settled = case.connections is not None or case.burst or case.role is Role.PAIR
-        if settled or any(block.case == name for block in self.campaign.blocks):
+        if case.connections is not None or case.burst or any(block.case == name for block in self.campaign.blocks):
             note = f"{name}: some values took less than {MINIMUM_VALUE * 1e3:g} ms, which is short for the clocks."
             if note not in self.campaign.notes:
                 self.campaign.notes.append(note)

@@ -9,9 +9,9 @@ import click
 
 from loopmark import plan, store
 from loopmark.campaign import Prepared, Request, prepare
-from loopmark.case import Role
+from loopmark.case import ROLES
 from loopmark.cli import INTERRUPTED, cli
-from loopmark.cli.options import Listed, Share, benchmark_names, complete_contender, contender_names, positive
+from loopmark.cli.options import Listed, Share, benchmark_names, complete_contender, contender_names, one_role, positive
 from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
 from loopmark.progress import progress
@@ -30,7 +30,7 @@ Examples:
   loopmark run -b trio -c 1 --target 0.5%       until every interval is within +-0.5 %, or for 300 s
 """
 
-roles_type = Listed(Role, "roles (server, client, both)", lambda: [str(role) for role in Role])
+roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) for role in ROLES])
 
 
 @cli.command(epilog=EPILOG)
@@ -153,8 +153,13 @@ def run(  # click's options are described where they are declared
     elif target is not None:
         effort = dataclasses.replace(effort, target=target)
     prepared = prepare(Request(effort=effort, **wishes))  # type: ignore[arg-type]  # click has checked their types
+    return measure(prepared, effort, results, wanted=not no_progress)
+
+
+def measure(prepared: Prepared, effort: plan.Effort, results: Path, *, wanted: bool) -> int:
+    """Run a campaign into a new directory, with progress where it is wanted; print its tables, return the status."""
     path = store.create(results, prepared.campaign)
-    interrupted = _conduct(prepared, effort, path, wanted=not no_progress)
+    interrupted = _conduct(prepared, effort, path, wanted=wanted)
     if prepared.campaign.blocks:
         click.echo(comparison(prepared.campaign, "text"))
     else:

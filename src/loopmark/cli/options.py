@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from loopmark.case import ROLES, Role
 from loopmark.registry import registry
 
 T = TypeVar("T")
@@ -82,6 +83,13 @@ def complete_benchmark(ctx: click.Context, param: click.Parameter, incomplete: s
     """Complete one benchmark's name."""
     del ctx, param
     return [name for name in benchmark_names() if name.startswith(incomplete)]
+
+
+def one_role(text: str) -> Role:
+    """Read one of the roles that a single contender can have."""
+    if text not in ROLES:
+        raise ValueError(f"{text!r} is none of them")
+    return Role(text)
 
 
 def positive(text: str) -> int:

@@ -7,6 +7,7 @@ from loopmark.record import Campaign
 from loopmark.report.describe import description
 from loopmark.report.document import comparison_sections
 from loopmark.report.flat import as_csv, as_json
+from loopmark.report.matrix import is_matrix, matrix_sections
 from loopmark.report.render import RENDERERS
 
 __all__ = ["FORMATS", "comparison", "description"]
@@ -27,4 +28,7 @@ def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -
         return as_json(every)
     if format not in RENDERERS:
         raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
-    return "\n".join(RENDERERS[format](comparison_sections(campaign)) for campaign in every)
+    return "\n".join(
+        RENDERERS[format]((matrix_sections if is_matrix(campaign) else comparison_sections)(campaign))
+        for campaign in every
+    )

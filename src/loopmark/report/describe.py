@@ -1,12 +1,13 @@
 """What a campaign was: for `loopmark show`, in plain text."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from loopmark.record import Campaign, CasePlan, Kind, Trace
 from loopmark.report.cells import NOTHING, counted
 from loopmark.report.document import Section, ending, machine_line
 from loopmark.report.figures import concerns, figures, shown_name
+from loopmark.report.pairs import one_side
 from loopmark.report.render import text
 from loopmark.report.tables import Table, metric_name
 
@@ -152,15 +153,15 @@ def _facts_of_case(campaign: Campaign, plan: CasePlan) -> dict[str, tuple[tuple[
                 seen.setdefault(name, {}).setdefault(value, {})[label] = None
     return {
         name: tuple(
-            (value, "all" if labels.keys() | floor == arms.keys() | floor else _names(campaign, labels))
+            (value, "all" if labels.keys() | floor == arms.keys() | floor else _names(campaign, plan, labels))
             for value, labels in values.items()
         )
         for name, values in seen.items()
     }
 
 
-def _names(campaign: Campaign, labels: Iterable[str]) -> str:
-    return ", ".join(shown_name(campaign, label) for label in labels)
+def _names(campaign: Campaign, plan: CasePlan, labels: Collection[str]) -> str:
+    return one_side(plan, labels) or ", ".join(shown_name(campaign, label) for label in labels)
 
 
 def _traces(campaign: Campaign) -> Iterator[str]:
@@ -175,7 +176,7 @@ def _traces(campaign: Campaign) -> Iterator[str]:
         for label in _visible(plan, traces):
             here.setdefault(_shape(traces[label]), []).append(label)
         for shape, labels in here.items():
-            name = f"{'all' if len(here) == 1 else _names(campaign, labels)} in case {number}"
+            name = f"{'all' if len(here) == 1 else _names(campaign, plan, labels)} in case {number}"
             alike.setdefault(shape, []).extend((name, traces[label]) for label in labels)
     for found in alike.values():
         those, first = [trace for _, trace in found], found[0][1]

@@ -65,7 +65,7 @@ class CaseFigures:
     baseline: str
     margin: float
     is_fast: bool
-    """A fast campaign gets no verdict, whatever its blocks would allow."""
+    """A fast campaign and a matrix get no verdict, whatever their blocks would allow."""
     blocks: tuple[Block, ...]
     field_blocks: tuple[Block, ...]
     arms: tuple[Arm, ...]
@@ -119,18 +119,35 @@ class CaseFigures:
         return summary(values) if values else None
 
     def ratio(self, arm: str, metric: Metric, *, field: bool = False) -> Estimate | None:
-        """Compare an arm with the baseline over the blocks in which both ran, with a plain interval.
+        """Compare an arm with its reference over the blocks in which both ran, with a plain interval.
 
         None when there is no such block, when a clock was too coarse to see the metric, and for the floor.
         """
-        if arm in self.plan.labels(Kind.FLOOR):
+        reference = self.reference(arm, metric)
+        if reference is None or arm in self.plan.labels(Kind.FLOOR):
             return None
-        both = [block.measurements for block in self._of(field) if {arm, self.baseline} <= block.measurements.keys()]
-        ours, theirs = ([each[label].values(metric) for each in both] for label in (arm, self.baseline))
+        both = [block.measurements for block in self._of(field) if {arm, reference} <= block.measurements.keys()]
+        ours, theirs = ([each[label].values(metric) for each in both] for label in (arm, reference))
         try:
             return ratio_interval(ours, theirs)
         except ValueError:
             return None
+
+    def reference(self, arm: str, metric: Metric) -> str | None:
+        """Return the label of what an arm is compared with: the baseline.
+
+        For a pair of a matrix it is the pair that has the baseline on the side whose CPU time the metric is, and the
+        same contender on the other; None for wall time, which is of both, and where that pair is gone.
+        """
+        if self.plan.case.role is not Role.PAIR:
+            return self.baseline
+        arms = {each.label: each for each in self.plan.arms}
+        if metric is Metric.WALL or arm not in arms or self.baseline not in arms:
+            return None
+        pair, baseline = arms[arm], arms[self.baseline].contender
+        sides = (pair.caller, baseline) if metric is Metric.SERVER_CPU else (baseline, pair.contender)
+        pairs = {(each.caller, each.contender): each.label for each in arms.values() if each.kind is Kind.CONTENDER}
+        return pairs.get(sides)
 
     @property
     def has_floor(self) -> bool:
@@ -222,7 +239,7 @@ def figures(campaign: Campaign, plan: CasePlan) -> CaseFigures:
         plan=plan,
         baseline=campaign.baseline,
         margin=campaign.margin,
-        is_fast=campaign.mode == "fast",
+        is_fast=campaign.mode == "fast" or plan.case.role is Role.PAIR,
         blocks=pinned,
         field_blocks=tuple(block for block in blocks if block.field),
         arms=tuple(arm for arm in plan.arms if arm.label in ran and arm.label not in hidden | without),

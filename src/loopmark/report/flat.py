@@ -14,7 +14,7 @@ COLUMNS = (
     *("started", "label"),
     *("case", "benchmark", "role", "concurrency", "burst", "cores", "peer", "tls", "key", "group", "loops"),
     *("gate", "ended", "half_width"),
-    *("arm", "contender", "kind", "status", "reason", "metric", "unit", "primary", "blocks"),
+    *("arm", "contender", "caller", "kind", "status", "reason", "metric", "unit", "primary", "blocks"),
     *("median", "lowest", "highest", "ratio", "low", "high", "level"),
     *("simultaneous_low", "simultaneous_high", "simultaneous_level", "verdict", "leaning", "letters", "bound"),
     *("floor", "own_cost"),
@@ -24,6 +24,8 @@ COLUMNS = (
 
 `gate`, `ended` and `half_width` (the widest of the primary intervals, as a share) are the case's. `simultaneous_low` to
 `bound` are in rows of the primary metric only, `floor` and `own_cost` (seconds per connection) in those of CPU times.
+Ratios are to the baseline; those of the pairs of a matrix, which have a `caller`, to the pair with the baseline on the
+side whose CPU time it is, and the same contender on the other one.
 """
 
 _SIDE_FIGURES = {
@@ -105,7 +107,7 @@ def rows(campaign: Campaign) -> Iterator[dict[str, Any]]:
 
 
 def _named(arm: Arm) -> dict[str, Any]:
-    return {"arm": arm.label, "contender": arm.contender, "kind": arm.kind.value}
+    return {"arm": arm.label, "contender": arm.contender, "caller": arm.caller, "kind": arm.kind.value}
 
 
 def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[str, Any]]:
