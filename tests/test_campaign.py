@@ -261,6 +261,12 @@ def test_what_was_asked_for_is_recorded(ask: Ask) -> None:
     assert campaign.machine["versions"].keys() >= {"loopmark", "pyperf"}
 
 
+def test_it_is_recorded_whose_the_versions_are(ask: Ask) -> None:
+    found = finding("uvloop")
+    campaign = ask(replace(found, versions={"uvloop": "0.23.0"}), contenders=("uvloop", "trio")).campaign
+    assert campaign.machine["distributions"] == {"uvloop": ["uvloop"]}
+
+
 def test_a_seed_is_drawn_when_none_is_given(ask: Ask) -> None:
     assert len({ask().campaign.seed for _ in range(4)}) > 1
 

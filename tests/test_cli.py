@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
+from tests.campaigns import BOTH, SERVER, fake_campaign
 
 from loopmark import __version__, cli, store
 from loopmark.cli import measuring
@@ -186,12 +187,24 @@ def without(directory: Path, library: str) -> Path:
         (["run", "--seed", "-1"], ["--seed"]),
         (["run", "--fast", "--rigorous"], ["--fast and --rigorous"]),
         (["run", "--plugin", "missing.py"], ["missing.py: no such file"]),
-        (["run", "--fst"], ["--fst", "Did you mean '--fast'", "loopmark run --help"]),
+        (["run", "--fst"], ["--fst", "Did you mean", "'--fast'", "loopmark run --help"]),
         (["run", "extra"], ["extra"]),
         (["lst"], ["No such command 'lst'", "list"]),
         (["compare"], ["DIR"]),
         (["compare", "absent"], ["absent"]),
         (["compare", "absent", "--format", "xml"], ["xml", "github"]),
+        (["compare", "x" * 300], ["too long"]),
+        (["compare", "absent.json"], ["absent.json alone", "two or more"]),
+        (["compare", "absent.json", "other.json"], ["absent.json", "No such file"]),
+        (["compare", "absent.json", "."], ["absent.json is no campaign"]),
+        (["compare", "/dev/null", "/dev/null"], ["/dev/null", "no pyperf file"]),
+        (["compare", "a", "b", "--fail-on", "faster:3%"], ["slower:3%"]),
+        (["compare", "a", "b", "--fail-on", "slower"], ["give something like 1%"]),
+        (["compare", "a", "b", "--fail-on", "slower:x"], ["'x' is no share"]),
+        (["compare", "a", "--fail-on", "slower:3%"], ["OLD and NEW"]),
+        (["compare", "a", "b", "c", "--fail-on", "slower:3%"], ["OLD and NEW"]),
+        (["compare", "a.json", "b.json", "--fail-on", "slower:3%"], ["OLD and NEW"]),
+        (["compare", "a", "b", "--fail-on", "slower:3%"], ["loopmark: a: there is no such file"]),
         (["show", "/dev/null"], ["/dev/null"]),
         (["show", "."], ["campaign.json"]),
         (["check", "trioo"], ["did you mean trio"]),
@@ -328,6 +341,67 @@ def test_every_format_is_printed(campaign: Campaign, loopmark: Run, format_: str
     assert "blocking" in ended.out
     if format_ == "json":
         json.loads(ended.out)
+
+
+def stored(path: Path, **options: Any) -> Path:
+    """Write a simulated campaign of one case."""
+    path.mkdir()
+    simulated = fake_campaign(**{"blocks": 10, "noise": 0.004, "cases": [BOTH], "effects": {"uvloop": 0.85}, **options})
+    simulated.started = f"2026-11-20T09:15:{simulated.seed:02}Z"
+    store.write(path, simulated)
+    return path
+
+
+def test_pyperf_files_of_a_campaign_are_compared_with_verdicts(loopmark: Run, tmp_path: Path) -> None:
+    path = stored(tmp_path / "a")
+    ended = loopmark("compare", *(path / f"{arm}.json" for arm in ("asyncio", "asyncio.twin", "uvloop")))
+    assert (ended.status, ended.err) == (0, "")
+    assert re.search(r"^uvloop .* faster ", ended.out, re.MULTILINE)
+
+
+def test_pyperf_files_without_blocks_are_compared_without_verdicts(loopmark: Run, tmp_path: Path) -> None:
+    for name, value in (("a", "1.0"), ("b", "1.5")):
+        metadata = '{"name": "work", "unit": "second"}'
+        runs = f'[{{"values": [{value}], "metadata": {metadata}}}]'
+        (tmp_path / f"{name}.json").write_text(f'{{"version": "1.0", "benchmarks": [{{"runs": {runs}}}]}}')
+    ended = loopmark("compare", "a.json", "b.json")
+    assert (ended.status, ended.err) == (0, "")
+    assert "1.500" in ended.out
+    assert "one after the other" in ended.out
+
+
+def test_pyperf_files_that_their_twin_calls_invalid_make_the_status_1(loopmark: Run, tmp_path: Path) -> None:
+    path = stored(tmp_path / "a", effects={"uvloop": 0.85, "asyncio.twin": 1.05})
+    ended = loopmark("compare", path / "asyncio.json", path / "asyncio.twin.json")
+    assert ended.status == 1
+    assert "INVALID" in ended.out
+
+
+def test_a_gate_that_nothing_fails_has_status_0_and_says_what_it_could_see(loopmark: Run, tmp_path: Path) -> None:
+    old, new = stored(tmp_path / "old"), stored(tmp_path / "new", seed=2)
+    ended = loopmark("compare", old, new, "--fail-on", "slower:3%")
+    assert (ended.status, ended.err) == (0, "")
+    assert "no smaller change could have been seen at all" in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize("format_", ["text", "github", "rst", "csv", "json"])
+def test_a_gate_that_fails_has_status_1_and_names_the_rows(loopmark: Run, tmp_path: Path, format_: str) -> None:
+    old, new = stored(tmp_path / "old"), stored(tmp_path / "new", seed=2, effects={"uvloop": 0.92})
+    ended = loopmark("compare", old, new, "--fail-on", "slower:3%", "--format", format_)
+    assert (ended.status, ended.err) == (1, "")
+    assert "uvloop" in ended.out
+    assert "slower" in ended.out
+
+
+def test_a_gate_that_cannot_be_trusted_has_status_2_and_a_line_for_each_reason(loopmark: Run, tmp_path: Path) -> None:
+    old = stored(tmp_path / "old")
+    new = stored(tmp_path / "new", seed=2, mode="fast", cases=[SERVER])
+    ended = loopmark("compare", old, new, "--fail-on", "slower:3%")
+    assert (ended.status, ended.out) == (2, "")
+    lines = ended.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("loopmark: ") for line in lines)
+    assert "loopmark: the mode is default in OLD and fast in NEW" in lines
 
 
 def test_a_campaign_is_shown(campaign: Campaign, loopmark: Run) -> None:
