@@ -110,8 +110,11 @@ def _peer(known: Survey, name: str | None) -> str:
 
 
 def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[str]) -> Campaign:
-    distributions = {name for each in names for name in known.findings[each].versions or ()}
-    facts = machine.describe(sorted({*distributions, "loopmark", "pyperf"}))
+    distributions = {each: sorted(versions) for each in names if (versions := known.findings[each].versions)}
+    facts = machine.describe(
+        sorted({"loopmark", "pyperf", *(name for each in distributions.values() for name in each)})
+    )
+    facts["distributions"] = distributions
     campaign = Campaign(
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         label=request.label or machine.default_label(facts),

@@ -7,12 +7,13 @@ from loopmark.record import Campaign
 from loopmark.report.describe import description
 from loopmark.report.document import comparison_sections
 from loopmark.report.flat import as_csv, as_json
+from loopmark.report.foreign import comparison_of_files
+from loopmark.report.formats import FORMATS
 from loopmark.report.matrix import is_matrix, matrix_sections
+from loopmark.report.regression import regression_report
 from loopmark.report.render import RENDERERS
 
-__all__ = ["FORMATS", "comparison", "description"]
-
-FORMATS = (*RENDERERS, "csv", "json")
+__all__ = ["FORMATS", "comparison", "comparison_of_files", "description", "regression_report"]
 
 
 def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -> str:  # noqa: A002 - the command line's own word
