@@ -90,13 +90,16 @@ def _of_case(name: str, benchmarks: Sequence[Benchmark]) -> Section:
 
 
 def _table(benchmark: Benchmark) -> Table:
-    together = benchmark.judgement is not None and any(
-        row.interval is not None and row.interval.level == benchmark.judgement.level for row in benchmark.rows
+    judgement = benchmark.judgement
+    together = (
+        judgement is not None
+        and judgement.widest is not None
+        and any(row.interval is not None and row.interval.level == judgement.level for row in benchmark.rows)
     )
     verdicts = any(row.verdict for row in benchmark.rows)
     rows = []
     for row in benchmark.rows:
-        mark = HELD_BACK if (row.peer_busy or 0.0) >= BUSY and benchmark.judgement else ""
+        mark = HELD_BACK if (row.peer_busy or 0.0) >= BUSY and judgement else ""
         ratio = f"1{mark}" if row is benchmark.rows[0] else _ratio(row, mark)
         cells = [_name(benchmark, row), _absolute(row.absolute, benchmark.unit), ratio]
         if verdicts:
