@@ -35,14 +35,24 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"case", "errors", "spi"},
     "task": {"case", "errors", "registry", "spi", "tls"},
     "stats": set(),
+    "verdicts": {"stats"},
     "plan": {"case", "errors", "record"},
-    "run": {"case", "errors", "plan", "record", "task"},
-    "executor": {"run", "task"},
-    "store": {"codec", "errors", "pyperf_files", "record", "redact"},
-    "report": {"case", "errors", "record", "stats"},
+    "comparable": {"record"},
+    "judgement": {"comparable", "plan", "record", "stats", "verdicts"},
+    "foreign": {"case", "errors", "pyperf_files", "record", "spi"},
+    "interleaved": {"foreign"},
+    "alongside": {"case", "comparable", "errors", "foreign", "interleaved", "judgement", "record", "stats", "verdicts"},
+    "sameness": {"record"},
+    "regression": {"case", "judgement", "record", "sameness", "stats", "verdicts"},
+    "arms": {"case", "errors", "plan", "record", "task"},
+    "run": {"arms", "errors", "judgement", "plan", "record"},
+    "executor": {"arms", "task"},
+    "store": {"case", "codec", "errors", "pyperf_files", "record", "redact"},
+    "report": {"case", "errors", "judgement", "plan", "record", "stats", "verdicts"}
+    | {"alongside", "foreign", "regression"},
     # The second line is the fake executor's.
     "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
-    | {"record", "registry", "run", "task"},
+    | {"arms", "case", "record", "registry", "task"},
 }
 
 # Who may import a library, also late and inside a function. asyncio is in the standard library, and is one here.
@@ -59,15 +69,35 @@ USERS: dict[str, set[str]] = {
     "cryptography": {"certs", "pem"},
     "platformdirs": {"certs"},
     "psutil": {"limits", "machine", "procfs"},
-    "pyperf": {"block", "caller", "cell", "pyperf_files"},
+    "pyperf": {"block", "caller", "cell", "foreign", "pyperf_files"},
     "rich": {"progress"},
     "tabulate": {"report"},
     "trio": {"backends.trio_streams"},
     "uvloop": set(),  # by its entry point only
 }
 
-SCHEDULERS = ["executor", "plan", "pyperf_files", "record", "report", "run", "stats", "store"]
-MEASURING = {"block", "caller", "cell", "ledger", "peer", "relay", "traffic", "wire"}
+SCHEDULERS = [
+    *(
+        "alongside",
+        "arms",
+        "comparable",
+        "executor",
+        "foreign",
+        "interleaved",
+        "judgement",
+        "plan",
+        "pyperf_files",
+        "record",
+        "regression",
+        "report",
+        "run",
+        "sameness",
+        "stats",
+        "store",
+        "verdicts",
+    )
+]
+MEASURING = {"block", "caller", "cell", "floor", "ledger", "peer", "relay", "traffic", "turns", "wire"}
 KEPT_OUT = {"numpy", "scipy", "cryptography", "rich", "click", "tabulate"}
 """Of measured processes: they start threads, or change the heap of some contenders and not of others."""
 

@@ -1,7 +1,7 @@
 """Estimates and intervals, pure and from the standard library only.
 
-Arms are compared inside blocks, and inside the rounds of a block, where a machine's drift is common to all of them. d of
-a block is the median, over its rounds, of the logarithm of the contender's value by the baseline's value in the same
+Arms are compared inside blocks, and inside the rounds of a block, where a machine's drift is common to all of them. d
+of a block is the median, over its rounds, of the logarithm of the contender's value by the baseline's value in the same
 round. What is reported is exp of the Hodges-Lehmann estimate of d, with the interval that belongs to Wilcoxon's
 signed-rank test. Between equal arms the coin that orders them in every block and round makes each sign of d a fair one,
 whatever the machine did: no normality, no equal scatter of the blocks, not even their independence is assumed. Between

@@ -1,6 +1,5 @@
 """From intervals to words: verdicts by margin, ranking letters, the level that many intervals share. Pure."""
 
-import math
 from collections.abc import Mapping
 from enum import StrEnum
 from string import ascii_lowercase
@@ -34,20 +33,22 @@ def verdict(estimate: Estimate, margin: float = MARGIN) -> Verdict | None:
     """
     if estimate.low is None or estimate.high is None:
         return None
-    if estimate.high < 1 / (1 + margin):
-        return Verdict.FASTER
-    if estimate.low > 1 + margin:
-        return Verdict.SLOWER
-    if estimate.low >= 1 / (1 + margin) and estimate.high <= 1 + margin:
-        return Verdict.EQUIVALENT
-    return Verdict.INCONCLUSIVE
+    return _place(estimate.low, estimate.high, margin)
 
 
 def leaning(estimate: Estimate, margin: float = MARGIN) -> Verdict:
     """Return the verdict that the estimate alone would have, which is no finding."""
-    if abs(math.log(estimate.ratio)) <= math.log1p(margin):
+    return _place(estimate.ratio, estimate.ratio, margin)
+
+
+def _place(low: float, high: float, margin: float) -> Verdict:
+    if high < 1 / (1 + margin):
+        return Verdict.FASTER
+    if low > 1 + margin:
+        return Verdict.SLOWER
+    if low >= 1 / (1 + margin) and high <= 1 + margin:
         return Verdict.EQUIVALENT
-    return Verdict.FASTER if estimate.ratio < 1 else Verdict.SLOWER
+    return Verdict.INCONCLUSIVE
 
 
 def letters(intervals: Mapping[str, tuple[float, float]]) -> dict[str, str]:
