@@ -127,9 +127,9 @@ def _missing(matrix: Matrix) -> Iterator[str]:
         reasons.setdefault((each.status, each.reason), []).append(each.arm)
     for (status, reason), arms in reasons.items():
         have = "has" if len(arms) == 1 else "have"
-        yield f"{', '.join(arms)} {have} no number ({status}): {reason.rstrip('.')}."
+        yield f"{', '.join(sorted(arms))} {have} no number ({status}): {reason.rstrip('.')}."
     if any(BETWEEN in arm for arms in reasons.values() for arm in arms):
-        yield f"{NOTHING} stands for a pair without a number, and for one whose counterpart has none."
+        yield f"`{NOTHING}` stands for a pair without a number, and for one whose counterpart has none."
 
 
 def _depends(matrix: Matrix) -> Iterator[str]:
