@@ -69,7 +69,8 @@ class Running:
         """Read progress until as many blocks are complete."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if line.startswith(f"{count} blocks"):
+            count -= ": block " in line
+            if count == 0:
                 return
         raise AssertionError("the campaign ended early")
 

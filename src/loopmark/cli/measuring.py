@@ -118,7 +118,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     metavar="FILE",
     help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
 )
-@click.option("--fresh", is_flag=True, help="Fresh processes instead of forked ones: to see whether that matters.")
+@click.option("--fresh", is_flag=True, hidden=True)
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
 @click.option(
     "--certs",
