@@ -79,4 +79,4 @@ def test_the_wheel_measures_a_cell_where_no_checkout_is(wheel: Path, tmp_path: P
     campaign = json.loads((tmp_path / last.removeprefix("results: ") / "campaign.json").read_text())
     assert campaign["ended"] == "done"
     (block,) = campaign["blocks"]
-    assert set(block["measurements"]) == {"asyncio", "asyncio.twin"}
+    assert set(block["measurements"]) == {"asyncio", "asyncio.twin", "floor"}
