@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 done, 1 a result that must not be trusted, 2 wrong usage, 130 interrupted."""
+"""The command line. Exit status: 0 done, 1 an untrusted result or a failed gate, 2 wrong usage, 130 interrupted."""
 
 import os
 import signal
