@@ -203,11 +203,11 @@ def test_true_costs_come_out_as_ratios() -> None:
 # What is written, and what is told
 
 
-def test_everything_is_saved_after_every_block_and_at_the_end() -> None:
+def test_everything_is_saved_at_the_start_after_every_block_and_at_the_end() -> None:
     acted = stage()
     acted.play()
-    assert [len(saved["blocks"]) for saved in acted.saved] == [1, 2, 3, 4, 5, 6, 6]
-    assert [saved["ended"] for saved in acted.saved] == ["running"] * 6 + ["done"]
+    assert [len(saved["blocks"]) for saved in acted.saved] == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert [saved["ended"] for saved in acted.saved] == ["running"] * 7 + ["done"]
 
 
 def test_a_saved_campaign_knows_how_long_it_took_so_far() -> None:
@@ -215,7 +215,7 @@ def test_a_saved_campaign_knows_how_long_it_took_so_far() -> None:
     acted.play()
     seconds = [saved["seconds"] for saved in acted.saved]
     assert seconds == sorted(seconds)
-    assert 0 < seconds[0] < seconds[-1] == acted.executor.now
+    assert 0 == seconds[0] < seconds[1] < seconds[-1] == acted.executor.now
 
 
 def test_measured_seconds_are_those_inside_values_and_warm_up_values() -> None:
@@ -436,6 +436,18 @@ def test_an_interrupt_keeps_every_finished_block_and_says_so(run: int) -> None:
     assert [block["index"] for block in last["blocks"]] == list(range(run // 4))
     assert last["seconds"] > 0
     assert not acted.executor.is_open
+
+
+def test_a_baseline_that_fails_once_while_it_is_calibrated_gets_a_second_try() -> None:
+    campaign = stage(Mishap(what=CUT, calibrating=True)).play()
+    assert (campaign.ended, len(campaign.blocks), campaign.outcomes) == ("done", 6, [])
+
+
+def test_a_campaign_is_saved_before_anything_runs() -> None:
+    acted = stage(Mishap(what=KeyboardInterrupt(), calibrating=True))
+    with pytest.raises(KeyboardInterrupt):
+        acted.play()
+    assert [saved["ended"] for saved in acted.saved] == ["running", "interrupted"]
 
 
 def test_an_interrupt_while_calibrating_is_one_too() -> None:

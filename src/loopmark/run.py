@@ -61,6 +61,8 @@ class Conductor:
     def conduct(self) -> None:
         """Run until every case has its blocks or the time is up, and say in the campaign how it ended."""
         self._start = self.clock()
+        # Whatever happens from here on, the directory that was made for it says what it was to be.
+        self.save(self.campaign)
         try:
             self._calibrate()
             self.campaign.ended = self._run_blocks()
@@ -80,6 +82,9 @@ class Conductor:
                 continue
             baseline = next(arm for arm in plan.arms if arm.label == self.campaign.baseline)
             answer = self._pace(plan, baseline)
+            if "error" in answer and not answer.get("facts"):
+                # Once is no reason to end a campaign, here as in its blocks.
+                answer = self._pace(plan, baseline)
             if "error" in answer:
                 self._retire(plan, baseline, answer["error"])
             margin = margin_of(plan.case)
