@@ -258,7 +258,7 @@ def test_closing_a_block_ends_what_it_has_started(order: Make) -> None:
     interpreters._process.stdin.flush()
     family: list[psutil.Process] = []
     try:
-        (interpreter,) = children()
+        (interpreter,) = psutil.Process().children()
         while len(family) < 2:
             family = interpreter.children(recursive=True)
     finally:
