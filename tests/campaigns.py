@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from loopmark.case import Case, ClosePolicy, Cores, Role
-from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Side, Trace
+from loopmark.record import UNKNOWN, Arm, Block, Campaign, CasePlan, Kind, Measurement, Side, Trace
 from loopmark.spi import TLSProfile
 
 TWIN = "asyncio.twin"
@@ -199,16 +199,6 @@ def _value(
     if case.cores is Cores.SHARED:
         return (client + server) * 1.001, client, server
     return max(client, server) * 1.001, client, server
-
-
-UNKNOWN = Side(
-    minor_faults=None,
-    voluntary_switches=None,
-    involuntary_switches=None,
-    run_delay=None,
-    collections=None,
-    private_kib=None,
-)
 
 
 def _side(minor_faults: float) -> Side:

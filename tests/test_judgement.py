@@ -10,19 +10,11 @@ from tests.tolerance import fewest, most
 
 from loopmark.judgement import Gate, Judgement, judge, needed_blocks, widest_of
 from loopmark.plan import arms_of, is_time_to_look
-from loopmark.record import Block, CasePlan, Kind, Measurement, Side
+from loopmark.record import UNKNOWN, Block, CasePlan, Kind, Measurement
 from loopmark.stats import minimum_blocks, signed_rank_interval
 from loopmark.verdicts import Verdict, family_level
 
 BASE, TWIN, CONTROL = "asyncio", "asyncio.twin", "asyncio.control"
-EMPTY = Side(
-    minor_faults=None,
-    voluntary_switches=None,
-    involuntary_switches=None,
-    run_delay=None,
-    collections=None,
-    private_kib=None,
-)
 LOOPS = {"loop": "asyncio.Loop", "transport": "asyncio.SSLProtocol"}
 FACTS = {"client": LOOPS, "server": LOOPS, "equal": {}}
 
@@ -84,8 +76,8 @@ def measured(label: str, values: Sequence[float]) -> Measurement:
         client_cpu=(1e-4 * length,) * len(values),
         server_cpu=tuple(values),
         warmups=(1e-3,),
-        client=EMPTY,
-        server=EMPTY,
+        client=UNKNOWN,
+        server=UNKNOWN,
         peak=100,
         seconds=1.0,
         facts=FACTS,

@@ -441,7 +441,7 @@ def test_a_campaign_that_ended_early_is_not_counted_and_run_again(
 
 def test_an_interrupt_ends_the_command_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command interrupts whoever started it, and would then go on for longer than the test may."""
-    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
     monkeypatch.setattr(collect, "commands", lambda *_: [[sys.executable, "-c", code]])
     before = signal.getsignal(signal.SIGTERM)
     try:

@@ -15,7 +15,7 @@ from loopmark.errors import UsageError
 from loopmark.foreign import File, Run, Series, Stamp, case_of
 from loopmark.interleaved import blocks_of, misfit, order
 from loopmark.judgement import Gate, Judgement, judge
-from loopmark.record import Arm, Block, CasePlan, Kind, Measurement, Side
+from loopmark.record import UNKNOWN, Arm, Block, CasePlan, Kind, Measurement
 from loopmark.stats import Estimate, Summary, ratio_interval, summary
 from loopmark.verdicts import Verdict
 
@@ -219,16 +219,6 @@ def _block(case: Case, number: int, runs: _Runs) -> Block:
     )
 
 
-_UNKNOWN = Side(
-    minor_faults=None,
-    voluntary_switches=None,
-    involuntary_switches=None,
-    run_delay=None,
-    collections=None,
-    private_kib=None,
-)
-
-
 def _measurement(label: str, run: Run) -> Measurement:
     """Put the values in the place of all three metrics, since only the benchmark's own one is ever looked at."""
     return Measurement(
@@ -238,8 +228,8 @@ def _measurement(label: str, run: Run) -> Measurement:
         client_cpu=run.values,
         server_cpu=run.values,
         warmups=(),
-        client=_UNKNOWN,
-        server=_UNKNOWN,
+        client=UNKNOWN,
+        server=UNKNOWN,
         peak=0,
         seconds=0.0,
         facts={},

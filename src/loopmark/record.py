@@ -49,6 +49,17 @@ class Side:
     """Private memory after the last value, above the ready state before the first connection."""
 
 
+UNKNOWN = Side(
+    minor_faults=None,
+    voluntary_switches=None,
+    involuntary_switches=None,
+    run_delay=None,
+    collections=None,
+    private_kib=None,
+)
+"""A side of which nothing was read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One arm in one block: all times in seconds per connection, one per value, the same length in all three."""
