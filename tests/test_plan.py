@@ -90,9 +90,9 @@ def test_one_at_a_time_has_a_warm_up_and_five_values() -> None:
     assert plan.values_of(case(1), DEFAULT) == (1, 5)
 
 
-def test_from_a_hundred_at_a_time_on_two_values_do() -> None:
+def test_from_a_hundred_at_a_time_on_one_value_does() -> None:
     assert plan.values_of(case(99), DEFAULT) == (1, 5)
-    assert plan.values_of(case(100), DEFAULT) == (0, 2)
+    assert plan.values_of(case(100), DEFAULT) == (0, 1)
 
 
 def test_who_has_no_warm_up_value_has_untimed_connections() -> None:
@@ -153,11 +153,11 @@ def test_an_order_depends_on_seed_case_and_block_and_on_nothing_else() -> None:
 
 
 def test_every_seventh_block_of_a_default_campaign_is_a_field_block() -> None:
-    assert [index for index in range(21) if plan.is_field_block(index, DEFAULT)] == [6, 13, 20]
+    assert [index for index in range(21) if plan.is_field_block(index, DEFAULT, 6)] == [6, 13, 20]
 
 
 def test_a_fast_campaign_has_no_field_blocks() -> None:
-    assert not any(plan.is_field_block(index, FAST) for index in range(100))
+    assert not any(plan.is_field_block(index, FAST, 6) for index in range(100))
 
 
 def test_a_rigorous_campaign_has_sixty_blocks_within_an_hour() -> None:

@@ -57,7 +57,7 @@ class Effort:
     """How much is measured.
 
     `blocks` of every case, None for as many as it takes until all primary intervals are within the half-width `target`,
-    or as fit into `seconds`; a field block follows `field_every` others.
+    or as fit into `seconds`; a field block follows `field_every` others, and never comes before a verdict.
     """
 
     mode: str
@@ -81,13 +81,13 @@ def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     in fast blocks a few untimed connections take the warm-up value's place.
     """
     long = case.concurrency >= LONG_FROM
-    return int(not long and effort.values > 1), min(effort.values, 2) if long else effort.values
+    return int(not long and effort.values > 1), 1 if long else effort.values
 
 
 def untimed_of(case: Case, effort: Effort) -> int:
     """Return how many connections warm an arm up that has no warm-up value: few in fast blocks, else one round."""
-    warmups, values = values_of(case, effort)
-    return 0 if warmups else FAST_HELD if values == 1 else case.concurrency
+    warmups, _ = values_of(case, effort)
+    return 0 if warmups else FAST_HELD if effort.values == 1 else case.concurrency
 
 
 def held_of(case: Case, effort: Effort, *, first: bool) -> int:
@@ -220,9 +220,15 @@ def is_time_to_look(blocks: int, minimum: int) -> bool:
     return blocks >= minimum and (blocks - minimum) % CHECK_EVERY == 0
 
 
-def is_field_block(index: int, effort: Effort) -> bool:
-    """Tell whether the block of this index runs in fresh processes with nothing pinned."""
-    return effort.field_every is not None and index % (effort.field_every + 1) == effort.field_every
+def is_field_block(index: int, effort: Effort, needed: int) -> bool:
+    """Tell whether the block of this index runs in fresh processes with nothing pinned.
+
+    The first does once the case has had the blocks that its intervals need.
+    """
+    if effort.field_every is None:
+        return False
+    first = max(needed, effort.field_every)
+    return index >= first and (index - first) % (effort.field_every + 1) == 0
 
 
 def cases_of(

@@ -158,7 +158,7 @@ class Conductor:
     def _run_block(self, plan: CasePlan, index: int) -> Block | None:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
         case, start = plan.case, self.clock()
-        is_field = is_field_block(index, self.effort)
+        is_field = is_field_block(index, self.effort, needed_blocks(plan, self.campaign.baseline))
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)
