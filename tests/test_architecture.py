@@ -47,9 +47,12 @@ ALLOWED: dict[str, set[str]] = {
     "arms": {"case", "errors", "plan", "record", "task"},
     "run": {"arms", "errors", "judgement", "plan", "record"},
     "executor": {"arms", "task"},
-    "store": {"case", "codec", "errors", "pyperf_files", "record", "redact"},
+    "callgrind": {"errors"},
+    "counts": {"case", "record", "sameness"},
+    "instructions": {"arms", "callgrind", "case", "counts", "executor", "record", "task"},
+    "store": {"case", "codec", "counts", "errors", "pyperf_files", "record", "redact"},
     "report": {"case", "errors", "judgement", "plan", "record", "stats", "verdicts"}
-    | {"alongside", "foreign", "regression"},
+    | {"alongside", "counts", "foreign", "regression"},
     # The second line is the fake executor's.
     "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
     | {"arms", "case", "record", "registry", "task"},
@@ -80,9 +83,12 @@ SCHEDULERS = [
     *(
         "alongside",
         "arms",
+        "callgrind",
         "comparable",
+        "counts",
         "executor",
         "foreign",
+        "instructions",
         "interleaved",
         "judgement",
         "plan",
@@ -97,7 +103,7 @@ SCHEDULERS = [
         "verdicts",
     )
 ]
-MEASURING = {"block", "caller", "cell", "floor", "ledger", "peer", "relay", "traffic", "turns", "wire"}
+MEASURING = {"block", "caller", "cell", "counted", "floor", "ledger", "peer", "relay", "traffic", "turns", "wire"}
 KEPT_OUT = {"numpy", "scipy", "cryptography", "rich", "click", "tabulate"}
 """Of measured processes: they start threads, or change the heap of some contenders and not of others."""
 
@@ -185,7 +191,7 @@ def test_the_scheduler_never_imports_what_it_schedules(module: str) -> None:
     assert not parts & (MEASURING | {"backends", "benchmarks"})
 
 
-@pytest.mark.parametrize("module", ["block", "caller", "peer"])
+@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer"])
 def test_measured_processes_import_nothing_that_spoils_them_not_even_late(module: str) -> None:
     found = {library for each in closure(module) for library in libraries(each)}
     assert not found & KEPT_OUT
@@ -201,7 +207,7 @@ print(json.dumps({"modules": modules, "threads": max(threading.active_count(), p
 
 
 # The manager of `cell` imports certs late; its workers, which are measured, do not.
-@pytest.mark.parametrize("module", ["block", "caller", "peer", "cell"])
+@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer", "cell"])
 def test_a_measured_process_starts_without_threads_and_without_any_contenders_library(module: str) -> None:
     command = [sys.executable, "-P", "-c", LOADED, f"loopmark.{module}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

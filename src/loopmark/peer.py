@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
@@ -118,11 +118,12 @@ class _Answers:
 
     def run(self) -> NoReturn:
         """Answer one line per line until there is no more; then end the process, whatever it is doing."""
+        asked = {"counts": self._counts, "facts": self._facts, "settle": self._settle, "mark": self._mark}
         try:
             self._say(self._ready())
             for line in self._control:
                 question = line.strip().decode()
-                self._say({"counts": self._counts, "facts": self._facts, "settle": self._settle}[question]())
+                self._say(asked[question]())
         except BrokenPipeError:
             pass
         except BaseException:  # noqa: BLE001  # the client sees the channel end and reads our last words
@@ -157,11 +158,21 @@ class _Answers:
         settle()
         return self._counts()
 
+    def _mark(self) -> dict[str, Any]:
+        mark()
+        return {}
+
 
 def settle() -> None:
     """Collect what the start left behind, and keep it out of later collections."""
     gc.collect()
     gc.freeze()
+
+
+def mark() -> None:
+    """Settle, and let callgrind know that a count starts or ends here; outside of callgrind the call does nothing."""
+    settle()
+    os.ctermid()  # callgrind.MARK
 
 
 def read_address(server: Server) -> Address:
@@ -228,7 +239,7 @@ class Handle:
         self.counted = ready["counted"]
 
     def ask(self, question: str) -> dict[str, Any]:
-        """Ask for `counts` or `facts`, or tell it to `settle`; raises ServerEndedError when the server is gone."""
+        """Ask for `counts` or `facts`, tell it to `settle` or `mark`; raises ServerEndedError if the server is gone."""
         try:
             self.questions.write(question.encode() + b"\n")
             self.questions.flush()
@@ -251,10 +262,10 @@ class Handle:
 
 
 @contextlib.contextmanager
-def spawned(task: Task, *, stderr: int | None = None) -> Iterator[Handle]:
-    """Start a server in a fresh interpreter; it is ended, and waited for, on leaving."""
+def spawned(task: Task, *, stderr: int | None = None, under: Sequence[str] = ()) -> Iterator[Handle]:
+    """Start a server in a fresh interpreter, `under` another program; it is ended, and waited for, on leaving."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "loopmark.peer", to_json(task), str(os.getpid())],
+        [*under, sys.executable, "-P", "-m", "loopmark.peer", to_json(task), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

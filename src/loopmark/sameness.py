@@ -15,11 +15,7 @@ from loopmark.record import Campaign
 ALWAYS = "loopmark"
 """The distribution whose version counts whoever is measured."""
 
-_MACHINE = {
-    "the CPU": ("cpu", "model"),
-    "the number of physical cores": ("cpu", "physical_cores"),
-    "the number of logical cores": ("cpu", "logical_cores"),
-    "the number of usable cores": ("cpu", "usable_cores"),
+SOFTWARE: Mapping[str, Sequence[str]] = {
     "the architecture": ("architecture",),
     "the C library": ("libc",),
     "the OpenSSL of the interpreter": ("openssl",),
@@ -32,9 +28,19 @@ _MACHINE = {
     "the interpreter's lock": ("python", "gil"),
     "the setting of malloc": ("malloc",),
 }
+"""What decides which instructions are executed: its name, and the way to it in the facts of the machine."""
+
+MACHINE: Mapping[str, Sequence[str]] = {
+    "the CPU": ("cpu", "model"),
+    "the number of physical cores": ("cpu", "physical_cores"),
+    "the number of logical cores": ("cpu", "logical_cores"),
+    "the number of usable cores": ("cpu", "usable_cores"),
+    **SOFTWARE,
+}
+"""What decides how long they take, too."""
 
 
-def differences(old: Campaign, new: Campaign) -> Iterator[str]:
+def differences(old: Campaign, new: Campaign, *, machine: Mapping[str, Sequence[str]] = MACHINE) -> Iterator[str]:
     """Yield a sentence, without its full stop, for everything that must be equal and is not."""
     if (old.started, old.seed) == (new.started, new.seed):
         yield "OLD and NEW are the same campaign"
@@ -44,7 +50,7 @@ def differences(old: Campaign, new: Campaign) -> Iterator[str]:
     names = [{plan.case.name for plan in campaign.cases} for campaign in (old, new)]
     for where, only in (("OLD", names[0] - names[1]), ("NEW", names[1] - names[0])):
         yield from (f"the case {name} is in {where} only" for name in sorted(only))
-    for what, path in _MACHINE.items():
+    for what, path in machine.items():
         yield from _differs(what, _at(old.machine, path), _at(new.machine, path))
     yield from _versions(old, new)
     if old.baseline == new.baseline:

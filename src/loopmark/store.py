@@ -2,7 +2,8 @@
 
 `campaign.json` holds everything and is what `load` reads. Beside it lies one pyperf file per contender, so that stock
 `python -m pyperf compare_to asyncio.json uvloop.json --table` works; nothing is ever read back from those. Both are
-written anew after every block, each file atomically.
+written anew after every block, each file atomically. A campaign that counts instructions has an `instructions.json`
+instead of all that.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any
 from loopmark import redact
 from loopmark.case import Role
 from loopmark.codec import MismatchError, decode, encode
+from loopmark.counts import Counts
 from loopmark.errors import DamagedError, UsageError
 from loopmark.pyperf_files import PRIVATE, pyperf_files
 from loopmark.record import Campaign, Measurement
@@ -26,6 +28,11 @@ SCHEMA = 2
 """Raised whenever a file of the version before can no longer be read as it was meant."""
 
 FILE = "campaign.json"
+
+COUNTS_SCHEMA = 1
+"""As `SCHEMA`, for counts."""
+
+COUNTS_FILE = "instructions.json"
 
 
 def create(results: Path, campaign: Campaign) -> Path:
@@ -58,7 +65,7 @@ def write(path: Path, campaign: Campaign) -> None:
     data = _redacted(encode(campaign, Campaign))
     _check(campaign)
     try:
-        _replace(path / FILE, _text(data))
+        _replace(path / FILE, _text(data, SCHEMA))
         for name, content in pyperf_files(campaign):
             if content is None:
                 (path / name).unlink(missing_ok=True)
@@ -73,10 +80,56 @@ def load(path: Path) -> Campaign:
 
     Raises DamagedError, with one line that names the file and the cure, for whatever else lies there.
     """
+    file, data = _document(path, FILE, SCHEMA)
+    with _damage_told(file):
+        campaign = decode(data, Campaign)
+        _check(campaign)
+    return campaign
+
+
+def write_counts(path: Path, counts: Counts) -> None:
+    """Write all counts so far into their directory; as `write` does it, and with its errors."""
+    data = encode(counts, Counts)
+    for one in data["counts"]:
+        one["facts"] = redact.deep(one["facts"])
+    _check_counts(counts)
+    try:
+        _replace(path / COUNTS_FILE, _text({**_redacted(data["campaign"]), "counts": data["counts"]}, COUNTS_SCHEMA))
+    except OSError as error:
+        raise UsageError(f"cannot write results to {path}: {error.strerror or error}") from error
+
+
+def load_counts(path: Path) -> Counts:
+    """Read counts from their directory, or from their `instructions.json`; raises DamagedError as `load` does."""
+    file, data = _document(path, COUNTS_FILE, COUNTS_SCHEMA)
+    with _damage_told(file):
+        counts = decode({"counts": data.pop("counts", None), "campaign": data}, Counts)
+        _check_counts(counts)
+    return counts
+
+
+def has_counts(path: Path) -> bool:
+    """Tell whether a path stands for counts rather than for anything that `load` reads."""
+    try:
+        return path.name == COUNTS_FILE or (path / COUNTS_FILE).is_file()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (MismatchError, RecursionError) as error:
+        raise DamagedError(f"{file}: it is damaged ({_one_line(error)}); {_CURE}") from error
+
+
+def _document(path: Path, name: str, expected: int) -> tuple[Path, dict[str, Any]]:
+    """Read a campaign's file, given itself or by its directory; return its path, and its content without the schema."""
     file = path
     try:
         if path.is_dir():
-            file = path / FILE
+            file = path / name
         if file.exists() and not file.is_file():
             raise DamagedError(f"{file}: this is no regular file; give the directory of a campaign")
         text = file.read_bytes().decode("utf-8")
@@ -85,27 +138,23 @@ def load(path: Path) -> Campaign:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise DamagedError(f"{file}: it cannot be read ({reason}); give the directory of a campaign") from error
-    cure = "restore the file, or run the campaign again"
     try:
         data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         # Also what the parser gives up on: numbers of thousands of digits, lists within lists without end.
-        raise DamagedError(f"{file}: it is cut short or damaged ({_one_line(error)}); {cure}") from error
+        raise DamagedError(f"{file}: it is cut short or damaged ({_one_line(error)}); {_CURE}") from error
     if not isinstance(data, dict) or "schema" not in data:
-        raise DamagedError(f"{file}: this is not a campaign of loopmark; give its directory or its {FILE}")
+        raise DamagedError(f"{file}: this is not a campaign of loopmark; give its directory or its {name}")
     schema = data.pop("schema")
-    if type(schema) is not int or schema != SCHEMA:
+    if type(schema) is not int or schema != expected:
         raise DamagedError(
-            f"{file}: it has schema {_one_line(schema)}, this loopmark reads {SCHEMA}; "
+            f"{file}: it has schema {_one_line(schema)}, this loopmark reads {expected}; "
             "read it with the version of loopmark that wrote it"
         )
-    try:
-        campaign = decode(data, Campaign)
-        _check(campaign)
-    except (MismatchError, RecursionError) as error:
-        raise DamagedError(f"{file}: it is damaged ({_one_line(error)}); {cure}") from error
-    return campaign
+    return file, data
 
+
+_CURE = "restore the file, or run the campaign again"
 
 _FREE_TEXTS: dict[str, Callable[[Any], Any]] = {
     "label": redact.text,
@@ -130,14 +179,14 @@ def _redacted(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _text(data: dict[str, Any]) -> bytes:
+def _text(data: dict[str, Any], schema: int) -> bytes:
     """One line per member, and one per element of a list: a file that people can search and compare line by line."""
 
     def dump(value: Any) -> str:
         return json.dumps(value, allow_nan=False, separators=(", ", ": "))
 
     members = []
-    for name, value in {"schema": SCHEMA, **data}.items():
+    for name, value in {"schema": schema, **data}.items():
         lines = isinstance(value, list) and value and isinstance(value[0], dict)
         shown = "[\n" + ",\n".join(map(dump, value)) + "\n]" if lines else dump(value)
         members.append(f"{dump(name)}: {shown}")
@@ -162,6 +211,16 @@ def _check(campaign: Campaign) -> None:
     """Raise MismatchError unless all parts of a campaign fit together."""
     for complaint in _complaints(campaign):
         raise MismatchError(complaint)
+
+
+def _check_counts(counts: Counts) -> None:
+    _check(counts.campaign)
+    known = {(plan.case.name, arm.label) for plan in counts.campaign.cases for arm in plan.arms}
+    for each in counts.counts:
+        if (each.case, each.arm) not in known or each.side not in ("server", "client"):
+            raise MismatchError(f"{each.side} of {each.arm} was counted in {each.case}, which is not known")
+        if each.connections < 1 or not each.layouts or not all(1 <= value <= 1e15 for value in each.layouts):
+            raise MismatchError(f"{each.layouts} instructions in each of {each.connections} connections")
 
 
 def _complaints(campaign: Campaign) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 
 from loopmark import alongside, foreign, store
 from loopmark.cli import USAGE, cli
+from loopmark.cli.counting import compare_counts
 from loopmark.cli.options import Share
 from loopmark.errors import UsageError
 from loopmark.probe import Survey, survey
@@ -88,6 +89,8 @@ def compare(*, paths: tuple[Path, ...], format_: str, threshold: float | None) -
     Files of one campaign that have an A/A twin of the first one among them get verdicts, as in the campaign's tables;
     all others get ratios, and the reason why that is all.
     """
+    if any(map(store.has_counts, paths)):
+        return compare_counts(paths, threshold, format_)
     files = [path for path in paths if not _is_campaign(path)]
     if files and len(files) < len(paths):
         raise UsageError(
@@ -137,4 +140,5 @@ def _gate(paths: Sequence[Path], threshold: float, format_: str) -> int:
 @click.argument("directory", type=existing, metavar="DIR")
 def show(*, directory: Path) -> None:
     """Show what ran, where, with which versions and facts; what was skipped or retired, and why."""
-    click.echo(description(store.load(directory)))
+    campaign = store.load_counts(directory).campaign if store.has_counts(directory) else store.load(directory)
+    click.echo(description(campaign))

@@ -11,6 +11,7 @@ from loopmark import plan, store
 from loopmark.campaign import Prepared, Request, prepare
 from loopmark.case import ROLES
 from loopmark.cli import INTERRUPTED, cli
+from loopmark.cli.counting import count
 from loopmark.cli.options import Listed, Share, benchmark_names, complete_contender, contender_names, one_role, positive
 from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
@@ -28,6 +29,7 @@ Examples:
   loopmark run -w tcp_pingpong -c 10,100        plain TCP
   loopmark run -n 1000,1500,2000,2500           bursts, all connections of each started at once
   loopmark run -b trio -c 1 --target 0.5%       until every interval is within +-0.5 %, or for 300 s
+  loopmark run -b trio --instructions           instructions per connection, counted by valgrind
 """
 
 roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) for role in ROLES])
@@ -118,6 +120,12 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     metavar="FILE",
     help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
 )
+@click.option(
+    "--instructions",
+    is_flag=True,
+    help="Count instructions with valgrind instead of taking time, one connection at a time by default: for gates on "
+    "machines that are too noisy for time.",
+)
 @click.option("--fresh", is_flag=True, hidden=True)
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
 @click.option(
@@ -130,6 +138,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
 @click.option("--no-progress", is_flag=True, help="Print the result only.")
 def run(  # click's options are described where they are declared
     *,
+    instructions: bool,
     fast: bool,
     rigorous: bool,
     max_time: float | None,
@@ -140,6 +149,8 @@ def run(  # click's options are described where they are declared
     **wishes: object,
 ) -> int:
     """Measure contenders against the baseline and print the comparison."""
+    if instructions:
+        return count(wishes, results, wanted=not no_progress)
     if fast and rigorous:
         raise UsageError("--fast and --rigorous exclude each other: give one of them")
     if max_time is not None and not math.isfinite(max_time):
