@@ -164,14 +164,20 @@ class Caller:
             if count != connections:
                 raise FactsError(f"{what}: {count} instead of {connections}")
 
-    def measure(self, turns: Turns, *, loops: int, warmups: int, values: int, surplus: int = 0) -> dict[str, Any]:
+    def measure(
+        self, turns: Turns, proof: dict[str, Any], *, loops: int, warmups: int, values: int, surplus: int = 0
+    ) -> dict[str, Any]:
         """Let a pyperf worker take the values, each in its turn; return them with all readings, per connection.
+
+        The proof is told once pyperf is ready, too: what it does to get there must not disturb those whose turn it is.
 
         The `surplus` connections of each value are made and proven like the others, but not counted.
         """
         taken: list[Value] = []
 
         def take(count: int) -> float:
+            if not taken:
+                turns.tell(proof)
             turns.wait()
             if len(taken) == warmups:
                 self._readings.settle()
@@ -253,12 +259,14 @@ def fulfil(order: Order, server: Handle, turns: Turns) -> None:
         caller.warm_up(order.untimed)
     if not order.values:
         answer["pace"] = caller.time(order.loops).wall / order.loops
-    turns.tell({**answer, "proof_seconds": time.perf_counter() - start})
-    if order.values:
-        readings = caller.measure(
-            turns, loops=order.loops, warmups=order.warmups, values=order.values, surplus=order.surplus
-        )
-        turns.tell(readings)
+    proof = {**answer, "proof_seconds": time.perf_counter() - start}
+    if not order.values:
+        turns.tell(proof)
+        return
+    readings = caller.measure(
+        turns, proof, loops=order.loops, warmups=order.warmups, values=order.values, surplus=order.surplus
+    )
+    turns.tell(readings)
 
 
 def report(turns: Turns, work: Callable[[], None]) -> None:
