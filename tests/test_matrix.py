@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.campaigns import MACHINE, TRACE, UNKNOWN
+from tests.campaigns import MACHINE, TRACE
 
 from loopmark import campaign as campaigns
 from loopmark import limits, plan, store
@@ -26,7 +26,7 @@ from loopmark.errors import FactsError, Kind, TrafficError, UnavailableError
 from loopmark.plan import MATRIX, alive_together, order_of, pair_label, pairs_of, rounds_of
 from loopmark.probe import Finding, Survey
 from loopmark.progress import Silent
-from loopmark.record import Arm, Block, Campaign, CasePlan, Measurement, Outcome
+from loopmark.record import UNKNOWN, Arm, Block, Campaign, CasePlan, Measurement, Outcome
 from loopmark.record import Kind as Part
 from loopmark.registry import registry
 from loopmark.report import comparison, description

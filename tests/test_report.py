@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.campaigns import BOTH, CLIENT, CONTROL, FLOOR, SERVER, TWIN, UNKNOWN, fake_campaign
+from tests.campaigns import BOTH, CLIENT, CONTROL, FLOOR, SERVER, TWIN, fake_campaign
 
 from loopmark import store
 from loopmark.case import Case, Cores, Metric, Role
 from loopmark.cli.measuring import status_of
 from loopmark.errors import UsageError
-from loopmark.record import Block, Campaign, Measurement, Outcome
+from loopmark.record import UNKNOWN, Block, Campaign, Measurement, Outcome
 from loopmark.report import FORMATS, comparison, description
 from loopmark.report.figures import Bound, bottleneck, figures
 from loopmark.stats import Estimate, ratio_interval
