@@ -31,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "wire": {"case", "errors", "record", "service", "spi", "tlsrecords"},
     "tlsrecords": set(),
     "relay": {"record", "spi", "wire"},
+    "network": {"errors", "tunnel"},
+    "tunnel": {"peer"},
     "procfs": set(),
     "registry": {"case", "errors", "spi"},
     "task": {"case", "errors", "registry", "spi", "tls"},
