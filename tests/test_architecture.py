@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "wire": {"case", "errors", "record", "service", "spi", "tlsrecords"},
     "tlsrecords": set(),
     "relay": {"record", "spi", "wire"},
+    "eventlog": {"errors", "service", "spi"},
     "network": {"errors", "tunnel"},
     "tunnel": {"peer"},
     "procfs": set(),
