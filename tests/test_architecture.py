@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "relay": {"record", "spi", "wire"},
     "eventlog": {"errors", "service", "spi"},
     "network": {"errors", "tunnel"},
-    "tunnel": {"peer"},
+    "tunnel": set(),
     "procfs": set(),
     "registry": {"case", "errors", "spi"},
     "task": {"case", "errors", "registry", "spi", "tls"},

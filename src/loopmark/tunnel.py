@@ -29,13 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from loopmark.peer import die_with_parent
-
 SERVER, CLIENT = "10.203.0.1", "10.203.0.2"
 """Addresses of the two ends. They exist in the two namespaces only, so that they can collide with nothing."""
 
 _MASK = "255.255.255.252"
 _CABLE = "cable"
+_PR_SET_PDEATHSIG = 1
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 _SIOCSIFTXQLEN = 0x8943
@@ -51,7 +50,9 @@ class _CannotError(Exception):
 
 def _main() -> None:
     rtt = float(sys.argv[1])
-    die_with_parent(int(sys.argv[2]))
+    _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[2]):
+        return
     # Ctrl-C is for the parent, with which this ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
