@@ -21,4 +21,5 @@ BENCHMARK = Benchmark(
     conversations={"": Conversation(service=partial(OneRequest, SITE), talks=(SITE.fetch(PAGE.path),))},
     tls=TLSProfile(),
     usual=((1000, (Role.SERVER,)),),
+    references=("nginx",),
 )

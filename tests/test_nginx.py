@@ -331,7 +331,7 @@ def test_it_counts_what_others_did_and_not_what_it_was_asked(server: Handle, ide
 def test_its_facts_are_its_own_and_do_not_name_what_clients_know(server: Handle) -> None:
     facts = server.ask("facts")
     _, build = find()
-    assert facts == {"loop": "nginx", "transport": f"{build.version} with {build.openssl}", "backlog": 4096}
+    assert facts == {"loop": "nginx", "transport": str(build), "backlog": 4096}
 
 
 @needs_nginx
@@ -449,6 +449,18 @@ def test_when_the_servers_process_has_ended_nginx_already_has(identity: Identity
 def ask_on(server: Handle) -> None:
     while True:
         server.ask("counts")
+
+
+@needs_nginx
+def test_a_kill_in_the_middle_of_its_end_leaves_nothing(identity: Identity, own_temporary: Path) -> None:
+    """As a block ends its arms: the client first, whose end the server sees, and then the server."""
+    for _ in range(5):
+        with running(task_of(identity)) as handle:
+            alive = processes(handle)
+            handle.close()
+            alive["wrapper"].kill()
+            assert left(alive) == []
+            assert list(own_temporary.iterdir()) == []
 
 
 @needs_nginx

@@ -21,7 +21,7 @@ from statistics import mean
 
 from loopmark.comparable import refusals, timed_orders
 from loopmark.plan import CONTROL_SHARE
-from loopmark.record import Block, CasePlan, Kind
+from loopmark.record import COMPARED, Block, CasePlan, Kind
 from loopmark.stats import Estimate, minimum_blocks, ratio_interval
 from loopmark.verdicts import Verdict, family_level, letters, verdict
 
@@ -84,7 +84,7 @@ def judge(plan: CasePlan, baseline: str, blocks: Sequence[Block], margin: float)
     wrong = tuple(_wrong(plan, baseline, estimates, control, margin))
     verdicts = {
         label: each
-        for label in plan.labels(Kind.CONTENDER)
+        for label in plan.labels(*COMPARED)
         if label in estimates and not wrong and (each := verdict(estimates[label], margin)) is not None
     }
     return Judgement(
@@ -117,12 +117,12 @@ def widest_of(plan: CasePlan, baseline: str, blocks: Sequence[Block]) -> float |
 
 
 def _compared(plan: CasePlan, baseline: str) -> list[str]:
-    return [label for label in plan.labels(Kind.CONTENDER, Kind.TWIN) if label != baseline]
+    return [label for label in plan.labels(*COMPARED, Kind.TWIN) if label != baseline]
 
 
 def _level(plan: CasePlan, baseline: str) -> float:
     """Return the level at which the contenders' intervals hold together, or in a campaign of twins alone those."""
-    contenders = [label for label in plan.labels(Kind.CONTENDER) if label != baseline]
+    contenders = [label for label in plan.labels(*COMPARED) if label != baseline]
     return family_level(len(contenders) or len(plan.labels(Kind.TWIN)))
 
 

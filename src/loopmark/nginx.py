@@ -69,8 +69,11 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
         status = stack.enter_context(_listen(Address("127.0.0.1", 0), 511))
         addresses = (_address(listener), _address(status))
         directory = Path(tempfile.mkdtemp(prefix="loopmark-nginx-"))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        prepare(directory, task, build, *addresses)
+        try:
+            prepare(directory, task, build, *addresses)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
         log = directory / "error.log"
         words = stack.enter_context(log.open(errors="replace"))
         over = stack.enter_context(
@@ -89,8 +92,7 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
         try:
             server = Nginx(addresses[1], over)
             ready = {"host": addresses[0].host, "port": addresses[0].port, "pid": server.worker, "counted": True}
-            kind = f"{build.version} with {build.openssl}" if task.case.tls else build.version
-            facts = {"loop": "nginx", "transport": kind, "backlog": read_backlog(listener)}
+            facts = {"loop": "nginx", "transport": str(build), "backlog": read_backlog(listener)}
             if task.cpu is not None and os.sched_getaffinity(server.worker) != {task.cpu}:
                 raise FactsError(f"nginx's worker is not on core {task.cpu}")
             listener.close()

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopmark.errors import UnavailableError, UsageError
+from loopmark.registry import Contender, Source
 from loopmark.service import Talk
 from loopmark.spi import Address, TLSProfile
 from loopmark.task import Task
+
+CONTENDER = Contender(name="nginx", backend=Source(value="loopmark.nginx:serve"), reference=True)
+"""How it is played, in a contender's words."""
 
 _INSTALL = "nginx is not installed; type: apt install nginx-light (Debian), brew install nginx (macOS)"
 
@@ -39,6 +43,9 @@ class Build:
     """The library that it runs with; None without TLS."""
     arguments: str
     """What it was configured with."""
+
+    def __str__(self) -> str:
+        return f"{self.version} with {self.openssl}" if self.openssl else self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,11 @@ import pyperf
 
 from loopmark import redact
 from loopmark.case import Metric, stored_name
-from loopmark.record import Arm, Block, Campaign, CasePlan, Kind
+from loopmark.record import COMPARED, Arm, Block, Campaign, CasePlan, Kind
 
 _Flat = dict[str, str | int | float]
 
-STORED = (Kind.CONTENDER, Kind.TWIN, Kind.CONTROL)
+STORED = (*COMPARED, Kind.TWIN, Kind.CONTROL)
 """The kinds that have files: those that have taken the same values."""
 
 PRIVATE = {"hostname", "python_executable", "python_config_args", "command"}

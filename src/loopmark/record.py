@@ -11,16 +11,22 @@ from loopmark.case import Case, ClosePolicy, Metric
 class Kind(StrEnum):
     """What an arm is there for.
 
-    `twin`: the baseline again, under another label: whatever is found there is noise. `control`: the baseline with two
-    percent more work than is counted: what must be found. `floor`: handshake and messages in memory, without any
-    socket or loop. `hidden`: a yardstick of the tests, in no table.
+    `reference`: a server that is not ours, compared like a contender. `twin`: the baseline again, under another label:
+    whatever is found there is noise. `control`: the baseline with two percent more work than is counted: what must be
+    found. `floor`: handshake and messages in memory, without any socket or loop. `hidden`: a yardstick of the tests, in
+    no table.
     """
 
     CONTENDER = "contender"
+    REFERENCE = "reference"
     TWIN = "twin"
     CONTROL = "control"
     FLOOR = "floor"
     HIDDEN = "hidden"
+
+
+COMPARED = (Kind.CONTENDER, Kind.REFERENCE)
+"""The kinds that are judged against the baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +174,8 @@ class CasePlan:
     question: str = ""
     """The benchmark's own, so that a table can be read without the benchmark."""
     close: ClosePolicy | None = None
+    unit: str = "connection"
+    """What all of its figures are per."""
     ended: str = ""
     """Why its blocks are as many as they are: `target`, `blocks`, `time cap`; empty when something else ended them."""
 

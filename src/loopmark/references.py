@@ -36,7 +36,7 @@ class Program:
     """A program to keep.
 
     It inherits the sockets under their own numbers. What it prints is appended to `log`. Its `directory` is removed
-    when it ends, and when whoever asked has ended without doing so.
+    together with it.
     """
 
     command: Sequence[str]
@@ -66,6 +66,8 @@ def kept(program: Program) -> Iterator[int]:
     try:
         yield over
     finally:
+        # As long as the keeper lives, it completes what is begun here, whatever happens to this process.
+        shutil.rmtree(program.directory, ignore_errors=True)
         # Until it is waited for, its number is nobody else's.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(keeper, signal.SIGKILL)

@@ -7,13 +7,13 @@ from statistics import median
 
 from loopmark.case import Cores, Metric, Role
 from loopmark.judgement import Judgement, judge
-from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Outcome, Side
+from loopmark.record import COMPARED, Arm, Block, Campaign, CasePlan, Kind, Measurement, Outcome, Side
 from loopmark.stats import Estimate, Summary, ratio_interval, summary
 from loopmark.verdicts import Verdict, leaning
 
 KINDS = tuple(Kind)
 
-ROWS = (Kind.CONTENDER, Kind.TWIN)
+ROWS = (*COMPARED, Kind.TWIN)
 """The kinds that have rows in tables; control and floor have sentences."""
 
 SIDES = {"server": Metric.SERVER_CPU, "client": Metric.CLIENT_CPU}
