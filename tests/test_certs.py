@@ -388,15 +388,14 @@ def test_deleting_the_damaged_file_is_the_cure(tmp_path: Path) -> None:
 
 def test_a_description_has_type_names_and_end(tmp_path: Path) -> None:
     identity = certs.ensure(tmp_path, key="ed25519", names=["myhost"], now=datetime(2030, 1, 1, 12, tzinfo=UTC))
-    assert certs.describe(identity) == (
+    assert certs.describe(identity.chain) == (
         "ed25519, for localhost, myhost, 127.0.0.1, ::1, valid until 2031-01-01 12:00 UTC"
     )
 
 
 def test_describing_what_is_not_there_says_so(tmp_path: Path) -> None:
-    nothing = Identity(ca=tmp_path / "ca.pem", chain=tmp_path / "p256.pem", key=tmp_path / "p256.key")
     with pytest.raises(DamagedError, match=r"p256\.pem does not exist"):
-        certs.describe(nothing)
+        certs.describe(tmp_path / "p256.pem")
 
 
 def test_a_checkout_keeps_its_certificates_in_certs(monkeypatch: pytest.MonkeyPatch) -> None:

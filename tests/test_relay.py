@@ -18,7 +18,8 @@ from loopmark.relay import RecordingRelay, _Conversation
 from loopmark.service import Talk
 from loopmark.spi import Address, TLSProfile
 from loopmark.tls import Identity
-from loopmark.wire import judge, read_trace
+from loopmark.traces import read_trace
+from loopmark.wire import judge
 
 Handler: TypeAlias = Callable[[socket.socket], None]
 

@@ -1,8 +1,9 @@
-"""Handshakes in memory, both ends from `loopmark.tls`: what is negotiated, what is refused, what is never resumed."""
+"""Handshakes in memory, both ends from `loopmark.tls`: what is negotiated, what is refused, what is resumed."""
 
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ class Pair:
         self._to_server, self._from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._to_client, self._from_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = server.wrap_bio(self._to_server, self._from_server, server_side=True)
-        self.client = client.wrap_bio(self._to_client, self._from_client, server_hostname=server_name, session=session)
+        self.client = client.wrap_bio(self._to_client, self._from_client, server_hostname=server_name)
+        if session is not None:
+            self.client.session = session
         self.to_client = b""
 
     def shake(self) -> "Pair":
@@ -69,9 +72,20 @@ class Pair:
                 end.unwrap()
             self.move()
 
+    def converse(self) -> "Pair":
+        """Shake hands, say something, hang up."""
+        self.shake()
+        assert self.say(b"PONG") == b"PONG"
+        self.hang_up()
+        return self
+
+
+def contexts(identity: Identity, profile: TLSProfile) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    return tls.server_context(profile, identity), tls.client_tls(profile, identity).context
+
 
 def connected(identity: Identity, profile: TLSProfile) -> Pair:
-    return Pair(tls.server_context(profile, identity), tls.client_tls(profile, identity).context).shake()
+    return Pair(*contexts(identity, profile)).shake()
 
 
 def records(flight: bytes) -> Iterator[tuple[int, bytes]]:
@@ -219,3 +233,182 @@ def test_an_unknown_version_is_wrong_usage_and_names_what_exists(identity: Ident
     assert callable(make)
     with pytest.raises(UsageError, match=r"unknown TLS version '1\.1'; there are 1\.2, 1\.3"):
         make(TLSProfile(version="1.1"), identity)
+
+
+# Tickets and resumption
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+def test_tickets_alone_resume_nothing(identity: Identity, version: str) -> None:
+    server, client = contexts(identity, TLSProfile(version=version, tickets=1))
+    for _ in range(3):
+        pair = Pair(server, client).converse()
+        assert pair.client.session is not None
+        assert pair.client.session.has_ticket
+    assert (tls.handshakes(server), tls.resumptions(server)) == (3, 0)
+
+
+@pytest.mark.parametrize("tickets", [1, 2])
+def test_a_server_of_tls_1_3_sends_as_many_tickets_as_the_profile_says(identity: Identity, tickets: int) -> None:
+    flights = [len(connected(identity, TLSProfile(tickets=count)).to_client) for count in (0, tickets)]
+    ticket = (len(connected(identity, TLSProfile(tickets=1)).to_client) - flights[0]) // 10 * 10
+    assert (flights[1] - flights[0]) // ticket == tickets
+
+
+@pytest.mark.parametrize("client_key", [None, "ed25519"])
+@pytest.mark.parametrize("version", tls.VERSIONS)
+def test_an_offered_session_is_resumed_in_every_handshake(
+    directory: Path, version: str, client_key: str | None
+) -> None:
+    identity = certs.ensure(directory, client_key=client_key)
+    server, client = contexts(identity, TLSProfile(version=version, tickets=1, resumed=True, client_key=client_key))
+    session = Pair(server, client).converse().client.session
+    assert session is not None
+    assert tls.resumptions(server) == 0
+    tls.offer(client, session)
+    for _ in range(3):
+        pair = Pair(server, client).converse()
+        assert pair.client.session_reused
+        assert pair.client.getpeercert()
+        assert bool(pair.server.getpeercert()) is (client_key is not None)
+    assert (tls.handshakes(server), tls.resumptions(server)) == (4, 3)
+
+
+def test_a_session_of_another_context_cannot_be_offered(identity: Identity) -> None:
+    profile = TLSProfile(tickets=1, resumed=True)
+    server, client = contexts(identity, profile)
+    session = Pair(server, client).converse().client.session
+    assert session is not None
+    other = tls.client_tls(profile, identity).context
+    tls.offer(other, session)
+    with pytest.raises(ValueError, match="different SSLContext"):
+        Pair(server, other)
+
+
+@pytest.mark.parametrize("profile", [TLSProfile(), TLSProfile(tickets=1), TLSProfile(tickets=1, resumed=True)])
+def test_a_new_context_has_nothing_of_ours_set(identity: Identity, profile: TLSProfile) -> None:
+    assert not vars(tls.client_tls(profile, identity).context)
+
+
+# Ciphers
+
+
+@pytest.mark.parametrize("key", ["p256", "ed25519", "rsa2048"])
+def test_every_cipher_that_is_listed_can_be_had(directory: Path, key: str) -> None:
+    identity = certs.ensure(directory, key=key)
+    names = tls.ciphers("1.2", key)
+    assert len(names) > 2
+    for name in names:
+        pair = connected(identity, TLSProfile(version="1.2", key=key, cipher=name))
+        found = pair.client.cipher()
+        assert found is not None
+        assert found[0] == name
+        assert group_of(pair.to_client, "1.2") == X25519
+
+
+@pytest.mark.parametrize(
+    ("cipher", "key"),
+    [
+        ("ECDHE-RSA-AES128-GCM-SHA256", "p256"),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", "rsa2048"),
+        ("AES128-GCM-SHA256", "rsa2048"),
+        ("ECDHE-ECDSA-AES128-SHA256", "p256"),
+        ("TLS_AES_128_GCM_SHA256", "p256"),
+        ("ALL", "p256"),
+        ("", "p256"),
+    ],
+)
+def test_a_cipher_that_does_not_fit_is_refused_with_those_that_do(cipher: str, key: str) -> None:
+    profile = TLSProfile(version="1.2", key=key, cipher=cipher)
+    with pytest.raises(UsageError, match=rf"no cipher '{cipher}' for TLS 1.2 with a {key} key; there are ECDHE-"):
+        tls.check(profile)
+
+
+@pytest.mark.skipif(hasattr(ssl.SSLContext, "set_ciphersuites"), reason="this Python can")
+def test_the_cipher_of_tls_1_3_is_refused_where_python_cannot_set_it() -> None:
+    with pytest.raises(UsageError, match=r"cannot choose the cipher of TLS 1\.3"):
+        tls.check(TLSProfile(cipher="TLS_AES_128_GCM_SHA256"))
+
+
+def test_the_cipher_of_tls_1_3_is_set_where_python_can(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(ssl.SSLContext, "set_ciphersuites", lambda _, name: chosen.append(name), raising=False)
+    contexts(identity, TLSProfile(cipher="TLS_AES_128_GCM_SHA256"))
+    assert chosen == ["TLS_AES_128_GCM_SHA256"] * 2
+    with pytest.raises(UsageError, match="there are TLS_"):
+        tls.check(TLSProfile(cipher="TLS_AES_1"))
+
+
+# Client certificates
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+@pytest.mark.parametrize("key", certs.KEYS)
+def test_the_server_verifies_a_client_of_every_key_type(directory: Path, key: str, version: str) -> None:
+    group = "prime256v1" if version == "1.2" else "X25519"
+    identity = certs.ensure(directory, client_key=key)
+    pair = connected(identity, TLSProfile(version=version, client_key=key, group=group))
+    assert pair.say(b"PONG") == b"PONG"
+    assert dict(rdn[0] for rdn in pair.server.getpeercert()["subject"])["commonName"] == "loopmark client"  # type: ignore[index, misc]  # a decoded certificate
+
+
+def refused(server: ssl.SSLContext, client: ssl.SSLContext, why: str) -> None:
+    with pytest.raises(ssl.SSLError, match=why):
+        Pair(server, client).shake()
+    assert tls.handshakes(server) == 0
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+def test_a_client_without_a_certificate_is_refused(identity: Identity, version: str) -> None:
+    server = tls.server_context(TLSProfile(version=version, client_key="ed25519"), identity)
+    refused(server, tls.client_tls(TLSProfile(version=version), identity).context, "PEER_DID_NOT_RETURN_A_CERTIFICATE")
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+def test_a_client_of_another_authority_is_refused(identity: Identity, tmp_path: Path, version: str) -> None:
+    profile = TLSProfile(version=version, client_key="ed25519")
+    stranger = certs.ensure(tmp_path, client_key="ed25519")
+    client = tls.client_tls(profile, replace(stranger, ca=identity.ca)).context
+    refused(tls.server_context(profile, identity), client, "CERTIFICATE_VERIFY_FAILED")
+
+
+def test_a_servers_certificate_is_refused_as_a_clients(identity: Identity) -> None:
+    profile = TLSProfile(client_key="p256")
+    posing = replace(identity, client_chain=identity.chain, client_key=identity.key)
+    client = tls.client_tls(profile, posing).context
+    refused(tls.server_context(profile, identity), client, "CERTIFICATE_VERIFY_FAILED")
+
+
+def test_a_client_certificate_that_is_not_there_is_named_with_its_cure(identity: Identity) -> None:
+    with pytest.raises(UsageError, match="make it with loopmark certs --client-key rsa2048"):
+        tls.client_tls(TLSProfile(client_key="rsa2048"), identity)
+
+
+# What cannot be had
+
+
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        (TLSProfile(version="1.1"), r"unknown TLS version '1\.1'; there are 1\.2, 1\.3"),
+        (TLSProfile(group="X25519MLKEM9"), "no group 'X25519MLKEM9'"),
+        (TLSProfile(group=""), "no group ''"),
+        (TLSProfile(version="1.2", tickets=2), r"of TLS 1\.2 sends 0 to 1 session tickets, not 2"),
+        (TLSProfile(tickets=-1), r"of TLS 1\.3 sends 0 to 16 session tickets, not -1"),
+        (TLSProfile(tickets=17), "not 17"),
+        (TLSProfile(resumed=True), "need exactly 1 session ticket, not 0"),
+        (TLSProfile(version="1.2", resumed=True), "need exactly 1 session ticket, not 0"),
+        (TLSProfile(tickets=2, resumed=True), "need exactly 1 session ticket, not 2"),
+        (TLSProfile(version="1.2", client_key="p256"), "use the group prime256v1"),
+    ],
+    ids=str,
+)
+def test_a_profile_that_cannot_be_had_is_wrong_usage(profile: TLSProfile, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        tls.check(profile)
+
+
+def test_openssl_still_refuses_what_we_refuse_for_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "check", lambda _: None)
+    with pytest.raises(ssl.SSLError, match="WRONG_CURVE"):
+        connected(certs.ensure(directory, client_key="p256"), TLSProfile(version="1.2", client_key="p256"))

@@ -17,7 +17,8 @@ from loopmark.service import Talk
 from loopmark.spi import TLSProfile
 from loopmark.tls import Identity
 from loopmark.tlsrecords import Record, RecordParser
-from loopmark.wire import Direction, End, Event, judge, read_trace
+from loopmark.traces import Direction, End, Event, read_trace
+from loopmark.wire import judge
 
 UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
 KINDS = {"ccs": 20, "alert": 21, "handshake": 22, "data": 23}

@@ -1,9 +1,10 @@
-"""Makes the throw-away certificates that servers show and clients trust; no process that is measured imports this.
+"""Makes the throw-away certificates that both sides show and trust; no process that is measured imports this.
 
-A directory holds one authority, `ca.pem` and `ca.key`, and one leaf per key type, `p256.pem` and `p256.key` say. Every
-file is replaced in one step, and a renewal keeps the private key and the authority's name: so whoever reads the
-directory meanwhile finds a leaf that fits its key and its authority. What we made is known by the name of its issuer
-and may be renewed; anything else is the user's: it is checked, used, and never written to.
+A directory holds one authority, `ca.pem` and `ca.key`, and one leaf per key type, `p256.pem` and `p256.key` say;
+those that clients show are named `client-p256.pem` and `client-p256.key`. Every file is replaced in one step, and a
+renewal keeps the private key and the authority's name: so whoever reads the directory meanwhile finds a leaf that
+fits its key and its authority. What we made is known by the name of its issuer and may be renewed; anything else is
+the user's: it is checked, used, and never written to.
 """
 
 import ipaddress
@@ -11,21 +12,31 @@ import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 
 import platformdirs
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from loopmark.errors import DamagedError, UsageError
-from loopmark.pem import PrivateKey, key_type_of, locked, names_in, read_chain, read_key, write_certificate, write_key
+from loopmark.pem import (
+    PrivateKey,
+    general_name,
+    is_issued_by,
+    key_type_of,
+    locked,
+    names_in,
+    new_key,
+    read_chain,
+    read_key,
+    write_certificate,
+    write_key,
+)
 from loopmark.tls import Identity
 
 KEYS = ("p256", "rsa2048", "rsa3072", "rsa4096", "ed25519")
@@ -48,8 +59,12 @@ _HOST_NAME = re.compile(r"(?!.{254})[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
+    """A leaf's files, and the names that it must have; `kind` is the command's option for its key type."""
+
     directory: Path
     key_type: str
+    names: tuple[str, ...] = ()
+    kind: str = "key"
 
     @property
     def ca(self) -> Path:
@@ -61,15 +76,23 @@ class _Files:
 
     @property
     def chain(self) -> Path:
-        return self.directory / f"{self.key_type}.pem"
+        return self.directory / f"{self._stem}.pem"
 
     @property
     def key(self) -> Path:
-        return self.directory / f"{self.key_type}.key"
+        return self.directory / f"{self._stem}.key"
+
+    @property
+    def for_clients(self) -> bool:
+        return self.kind == "client-key"
 
     @property
     def cure(self) -> str:
-        return f"then run: loopmark certs --key {self.key_type} {shlex.quote(str(self.directory))}"
+        return f"then run: loopmark certs --{self.kind} {self.key_type} {shlex.quote(str(self.directory))}"
+
+    @property
+    def _stem(self) -> str:
+        return f"client-{self.key_type}" if self.for_clients else self.key_type
 
 
 def default_directory() -> Path:
@@ -81,50 +104,65 @@ def default_directory() -> Path:
 
 
 def ensure(
-    directory: Path | None = None, *, key: str = "p256", names: Sequence[str] = (), now: datetime | None = None
+    directory: Path | None = None,
+    *,
+    key: str = "p256",
+    client_key: str | None = None,
+    names: Sequence[str] = (),
+    now: datetime | None = None,
 ) -> Identity:
     """Return a valid certificate for `localhost`, this machine's loopback addresses and `names`; make what is missing.
 
-    What we made ourselves is renewed within a day of its end, and when a name is missing; names once asked for stay.
-    `now` is for tests. Safe to call from several processes at once.
+    With `client_key`, a key type, there is one for clients, too. What we made ourselves is renewed within a day of its
+    end, and when a name is missing; names once asked for stay. `now` is for tests. Safe to call from several processes
+    at once.
 
     Raises UsageError for an unknown key type or name and for a directory that cannot be written, DamagedError for files
     that are not what they should be and that we must not replace.
     """
-    if key not in KEYS:
-        close = get_close_matches(key.lower().replace("-", ""), KEYS)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(f"unknown key type {key!r}: there are {', '.join(KEYS)}{hint}")
-    wanted = [_checked_name(name) for name in names]
-    files = _Files(directory=directory or default_directory(), key_type=key)
+    for asked in (key, client_key):
+        if asked is not None and asked not in KEYS:
+            close = get_close_matches(asked.lower().replace("-", ""), KEYS)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError(f"unknown key type {asked!r}: there are {', '.join(KEYS)}{hint}")
+    directory = directory or default_directory()
+    # Of a user's own certificates we ask only the name that clients here verify.
+    wanted = ("localhost", *(_checked_name(name) for name in names))
+    server = _Files(directory=directory, key_type=key, names=wanted)
+    leaves, identity = [server], Identity(ca=server.ca, chain=server.chain, key=server.key)
+    if client_key is not None:
+        client = _Files(directory=directory, key_type=client_key, kind="client-key")
+        leaves.append(client)
+        identity = replace(identity, client_chain=client.chain, client_key=client.key)
     now = now or datetime.now(UTC)
-    identity = Identity(ca=files.ca, chain=files.chain, key=files.key)
     # First without the lock, which needs write access. Damage may be another process between two files: look again.
     with suppress(DamagedError):
-        if _is_complete(files, wanted, now):
+        if all(_is_complete(files, now) for files in leaves):
             return identity
     try:
-        files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(files.directory):
-            if not _is_complete(files, wanted, now):
-                _issue_leaf(files, wanted, now)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(directory):
+            for files in leaves:
+                if not _is_complete(files, now):
+                    _issue_leaf(files, now)
     except OSError as error:
         raise UsageError(
-            f"cannot write certificates to {files.directory} ({error.strerror}): make it a directory that you can write"
+            f"cannot write certificates to {directory} ({error.strerror}): make it a directory that you can write"
         ) from error
     return identity
 
 
-def describe(identity: Identity) -> str:
+def describe(chain: Path) -> str:
     """Say in one line which key a certificate has, whom it names and until when it is valid (UTC)."""
-    chain = read_chain(identity.chain)
-    if not chain:
-        raise DamagedError(f"{identity.chain} does not exist; make it with: loopmark certs")
-    leaf = chain[0]
-    return f"{key_type_of(leaf)}, for {', '.join(names_in(leaf))}, valid until {_date(leaf.not_valid_after_utc)}"
+    certificates = read_chain(chain)
+    if not certificates:
+        raise DamagedError(f"{chain} does not exist; make it with: loopmark certs")
+    leaf = certificates[0]
+    names = ", ".join(names_in(leaf)) or "clients"
+    return f"{key_type_of(leaf)}, for {names}, valid until {_date(leaf.not_valid_after_utc)}"
 
 
-def _is_complete(files: _Files, wanted: Sequence[str], now: datetime) -> bool:
+def _is_complete(files: _Files, now: datetime) -> bool:
     """Tell whether nothing has to be made; raises DamagedError for what we must not replace."""
     chain, private = read_chain(files.chain), read_key(files.key)
     for path, found in ((files.chain, chain[0] if chain else None), (files.key, private)):
@@ -138,7 +176,7 @@ def _is_complete(files: _Files, wanted: Sequence[str], now: datetime) -> bool:
     if private is not None and private.public_key() != leaf.public_key():
         raise DamagedError(f"{files.key} does not belong to {files.chain.name} beside it: delete both, {files.cure}")
     ours = leaf.issuer == _CA_NAME
-    fault = _fault(files, chain, private, wanted, now, _RENEW_BEFORE if ours else timedelta())
+    fault = _fault(files, chain, private, now, _RENEW_BEFORE if ours else timedelta())
     if fault is not None and not ours:
         raise DamagedError(
             f"{fault}; loopmark did not make {files.chain.name} and does not change it: "
@@ -151,7 +189,6 @@ def _fault(
     files: _Files,
     chain: list[x509.Certificate],
     private: PrivateKey | None,
-    wanted: Sequence[str],
     now: datetime,
     margin: timedelta,
 ) -> str | None:
@@ -164,31 +201,35 @@ def _fault(
             return f"{path} is not valid before {_date(certificate.not_valid_before_utc)}"
         if now + margin >= certificate.not_valid_after_utc:
             return f"{path} expired on {_date(certificate.not_valid_after_utc)}"
-    if not _is_issued_by(chain, authorities[0]):
+    if not is_issued_by(chain, authorities[0]):
         return f"{files.chain} was not issued by {files.ca.name} beside it"
-    # Of a user's own certificates we ask only the name that clients here verify.
-    missing = [name for name in ("localhost", *wanted) if name not in names_in(chain[0])]
+    missing = [name for name in files.names if name not in names_in(chain[0])]
     return f"{files.chain} does not name {', '.join(missing)}" if missing else None
 
 
-def _issue_leaf(files: _Files, wanted: Sequence[str], now: datetime) -> None:
-    old = read_chain(files.chain)
-    names = tuple(dict.fromkeys((*LOCAL_NAMES, *(names_in(old[0]) if old else ()), *wanted)))
+def _issue_leaf(files: _Files, now: datetime) -> None:
     authority, authority_key = _authority(files, now)
     private = read_key(files.key)
     if private is None:
-        private = _new_key(files.key_type)
+        private = new_key(files.key_type)
         write_key(files.key, private)
-    encipherment = isinstance(private, rsa.RSAPrivateKey)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = "loopmark client" if files.for_clients else "localhost"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    purpose = ExtendedKeyUsageOID.CLIENT_AUTH if files.for_clients else ExtendedKeyUsageOID.SERVER_AUTH
     builder = (
         _builder(subject, private, now, min(now + _LEAF_LIFETIME, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True, key_encipherment=encipherment), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(
+            _usage(digital_signature=True, key_encipherment=isinstance(private, rsa.RSAPrivateKey)), critical=True
+        )
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
     )
+    if not files.for_clients:
+        old = read_chain(files.chain)
+        names = dict.fromkeys((*LOCAL_NAMES, *(names_in(old[0]) if old else ()), *files.names))
+        alternatives = x509.SubjectAlternativeName([general_name(name) for name in names])
+        builder = builder.add_extension(alternatives, critical=False)
     write_certificate(files.chain, builder.sign(authority_key, hashes.SHA256()))
 
 
@@ -198,7 +239,7 @@ def _authority(files: _Files, now: datetime) -> tuple[x509.Certificate, ec.Ellip
     if chain and chain[0].subject != _CA_NAME:
         raise DamagedError(
             f"{files.ca} was not made by loopmark and cannot sign for it: put {files.chain.name} and {files.key.name} "
-            f"beside it, or use another directory: loopmark certs --key {files.key_type} DIR"
+            f"beside it, or use another directory: loopmark certs --{files.kind} {files.key_type} DIR"
         )
     if chain and private is None:
         raise DamagedError(f"{files.ca_key} is missing, so nothing can be signed: delete {files.ca}, {files.cure}")
@@ -239,28 +280,8 @@ def _usage(**on: bool) -> x509.KeyUsage:
     return x509.KeyUsage(**(off | on))
 
 
-def _new_key(key_type: str) -> PrivateKey:
-    match key_type:
-        case "p256":
-            return ec.generate_private_key(ec.SECP256R1())
-        case "ed25519":
-            return ed25519.Ed25519PrivateKey.generate()
-        case _:
-            return rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("rsa")))
-
-
 def _date(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _is_issued_by(chain: list[x509.Certificate], authority: x509.Certificate) -> bool:
-    path = chain if chain[-1] == authority else [*chain, authority]
-    try:
-        for certificate, issuer in pairwise(path):
-            certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _checked_name(name: str) -> str:
@@ -273,10 +294,3 @@ def _checked_name(name: str) -> str:
             f"{name!r} is neither a host name nor an IP address: a certificate can name myhost or 192.0.2.1"
         )
     return name.lower()
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -4,15 +4,17 @@ Like `loopmark.certs`, for which it works, nothing that is measured imports this
 """
 
 import fcntl
+import ipaddress
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -72,6 +74,17 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
+def new_key(key_type: str) -> PrivateKey:
+    """Make a key of a type that `key_type_of` names so."""
+    match key_type:
+        case "p256":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "ed25519":
+            return ed25519.Ed25519PrivateKey.generate()
+        case _:
+            return rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("rsa")))
+
+
 def key_type_of(holder: x509.Certificate | PrivateKey) -> str:
     """Name the type of a key: p256, rsa2048, ed25519 ... or in OpenSSL's words."""
     match holder.public_key():
@@ -93,6 +106,25 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
         return ()
     hosts = (host.lower() for host in extension.value.get_values_for_type(x509.DNSName))
     return (*hosts, *map(str, extension.value.get_values_for_type(x509.IPAddress)))
+
+
+def is_issued_by(chain: list[x509.Certificate], authority: x509.Certificate) -> bool:
+    """Tell whether a chain leads to this authority."""
+    path = chain if chain[-1] == authority else [*chain, authority]
+    try:
+        for certificate, issuer in pairwise(path):
+            certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """Write a host name or an address as certificates hold it."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _read(path: Path) -> bytes | None:

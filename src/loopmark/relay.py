@@ -20,7 +20,7 @@ from typing import Self
 
 from loopmark.record import Trace
 from loopmark.spi import Address
-from loopmark.wire import Direction, End, Event, read_trace
+from loopmark.traces import Direction, End, Event, read_trace
 
 _CHUNK = 65536
 _CONNECT_TIMEOUT = 5.0

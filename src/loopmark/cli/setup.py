@@ -15,12 +15,16 @@ from loopmark.registry import registry
     epilog="\b\nExamples:\n  loopmark certs\n  loopmark certs --key rsa2048 --san myhost.example certs-for-two-machines"
 )
 @click.option("--key", type=click.Choice(certificates.KEYS), default="p256", show_default=True, help="Type of the key.")
+@click.option(
+    "--client-key", type=click.Choice(certificates.KEYS), help="Also make a client's certificate, with such a key."
+)
 @click.option("--san", "names", multiple=True, metavar="NAME", help="One more host name or address; may be repeated.")
 @click.argument("directory", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
-def certs(*, key: str, names: tuple[str, ...], directory: Path | None) -> None:
+def certs(*, key: str, client_key: str | None, names: tuple[str, ...], directory: Path | None) -> None:
     """Make a throw-away authority and a server certificate, or keep those that are valid."""
-    identity = certificates.ensure(directory, key=key, names=names)
-    click.echo(f"{identity.chain}: {certificates.describe(identity)}")
+    identity = certificates.ensure(directory, key=key, client_key=client_key, names=names)
+    for chain in filter(None, (identity.chain, identity.client_chain)):
+        click.echo(f"{chain}: {certificates.describe(chain)}")
 
 
 @cli.command(epilog="\b\nExamples:\n  loopmark check trio\n  loopmark check mine --plugin mine.py")
