@@ -15,6 +15,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from loopmark import certs, pem
 from loopmark.errors import DamagedError, UsageError
@@ -61,6 +62,49 @@ def test_a_leaf_names_this_machine_and_what_was_asked_for(tmp_path: Path) -> Non
     assert set(pem.names_in(leaf_of(identity))) == {"localhost", "127.0.0.1", "::1", "myhost", "192.0.2.7", "::2"}
 
 
+@pytest.mark.parametrize("key", certs.KEYS)
+def test_a_clients_certificate_has_that_key_and_is_for_nothing_else(tmp_path: Path, key: str) -> None:
+    identity = certs.ensure(tmp_path, client_key=key)
+    assert identity.client_chain == tmp_path / f"client-{key}.pem"
+    assert identity.client_key == tmp_path / f"client-{key}.key"
+    leaf = x509.load_pem_x509_certificate(identity.client_chain.read_bytes())
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(identity.ca.read_bytes()))
+    assert pem.key_type_of(leaf) == key
+    usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert pem.names_in(leaf) == ()
+
+
+def test_a_clients_certificate_is_made_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    identity = certs.ensure(tmp_path)
+    assert (identity.client_chain, identity.client_key) == (None, None)
+    before = contents(tmp_path)
+    certs.ensure(tmp_path, client_key="p256")
+    after = contents(tmp_path)
+    assert set(after) - set(before) == {"client-p256.pem", "client-p256.key"}
+    assert {name: after[name] for name in before} == before
+    certs.ensure(tmp_path, client_key="p256")
+    assert contents(tmp_path) == after
+
+
+def test_an_expired_clients_certificate_is_renewed_with_the_same_key(tmp_path: Path) -> None:
+    old = certs.ensure(tmp_path, client_key="p256", now=LONG_AGO)
+    assert old.client_chain is not None
+    assert old.client_key is not None
+    key, chain = old.client_key.read_bytes(), old.client_chain.read_bytes()
+    certs.ensure(tmp_path, client_key="p256")
+    assert old.client_key.read_bytes() == key
+    assert old.client_chain.read_bytes() != chain
+
+
+def test_a_damaged_clients_certificate_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    certs.ensure(tmp_path, client_key="p256")
+    certs.ensure(tmp_path, client_key="rsa2048")
+    (tmp_path / "client-rsa2048.key").replace(tmp_path / "client-p256.key")
+    with pytest.raises(DamagedError, match=r"client-p256\.key holds .* run: loopmark certs --client-key p256 "):
+        certs.ensure(tmp_path, client_key="p256")
+
+
 def test_leaves_share_one_authority(tmp_path: Path) -> None:
     first = certs.ensure(tmp_path, key="p256")
     second = certs.ensure(tmp_path, key="ed25519")
@@ -79,10 +123,10 @@ def test_what_is_valid_is_used_again_unchanged(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("loose_umask")
 def test_private_keys_and_a_new_directory_are_private_under_a_loose_umask(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "certs"
-    certs.ensure(directory)
+    certs.ensure(directory, client_key="p256")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.glob("*.*"))}
     assert modes["certs"] == 0o700
-    assert modes["p256.key"] == modes["ca.key"] == 0o600
+    assert modes["p256.key"] == modes["client-p256.key"] == modes["ca.key"] == 0o600
 
 
 @pytest.mark.usefixtures("loose_umask")
@@ -249,6 +293,8 @@ def test_a_users_own_certificate_is_used_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_type_names_what_exists_and_what_is_close() -> None:
+    with pytest.raises(UsageError, match=r"unknown key type 'ed2551'.*did you mean ed25519"):
+        certs.ensure(Path("never-made"), client_key="ed2551")
     with pytest.raises(UsageError, match=r"unknown key type 'RSA-2084'.*ed25519; did you mean rsa2048"):
         certs.ensure(Path("never-made"), key="RSA-2084")
 
@@ -391,6 +437,12 @@ def test_a_description_has_type_names_and_end(tmp_path: Path) -> None:
     assert certs.describe(identity.chain) == (
         "ed25519, for localhost, myhost, 127.0.0.1, ::1, valid until 2031-01-01 12:00 UTC"
     )
+
+
+def test_a_clients_certificate_is_described_as_one(tmp_path: Path) -> None:
+    identity = certs.ensure(tmp_path, client_key="p256", now=datetime(2030, 1, 1, 12, tzinfo=UTC))
+    assert identity.client_chain is not None
+    assert certs.describe(identity.client_chain) == "p256, for clients, valid until 2031-01-01 12:00 UTC"
 
 
 def test_describing_what_is_not_there_says_so(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""The floor: the same TLS in memory, full handshakes only, each side's time apart."""
+"""The floor: the same TLS in memory, full or resumed as the case says, each side's time apart."""
 
+import ssl
 import time
 from pathlib import Path
 
 import pytest
 
+from loopmark import certs
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, ProtocolError
 from loopmark.floor import Floor
@@ -14,7 +16,7 @@ from loopmark.task import Order, Task
 from loopmark.tls import Identity
 
 PLUGIN = """
-from loopmark.case import Benchmark
+from loopmark.case import Benchmark, Conversation
 from loopmark.service import AnswerOnce, Talk
 from loopmark.spi import TLSProfile
 
@@ -22,22 +24,39 @@ benchmarks = {
     "long": Benchmark(
         name="long",
         question="What?",
-        service=lambda: AnswerOnce(b"PING" * 50_000, b"PONG" * 50_000),
-        talk=Talk(parts=(b"PING" * 25_000,) * 2, reply=b"PONG" * 50_000, reply_size=None),
+        conversations={"": Conversation(
+            service=lambda: AnswerOnce(b"PING" * 50_000, b"PONG" * 50_000),
+            talks=(Talk(parts=(b"PING" * 25_000,) * 2, reply=b"PONG" * 50_000, reply_size=None),),
+        )},
         tls=TLSProfile(),
     ),
     "wrong": Benchmark(
         name="wrong",
         question="What?",
-        service=lambda: AnswerOnce(b"PING", b"PANG"),
-        talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
+        conversations={"": Conversation(
+            service=lambda: AnswerOnce(b"PING", b"PANG"),
+            talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),),
+        )},
+        tls=TLSProfile(),
+    ),
+    "two": Benchmark(
+        name="two",
+        question="What?",
+        conversations={
+            "": Conversation(
+                service=lambda: AnswerOnce(b"PING", b"PONG"),
+                talks=tuple(Talk(parts=(b"PING",), reply=reply, reply_size=None) for reply in (b"PONG", b"POING")),
+            )
+        },
         tls=TLSProfile(),
     ),
     "deaf": Benchmark(
         name="deaf",
         question="What?",
-        service=lambda: AnswerOnce(b"PING PING", b"PONG"),
-        talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
+        conversations={"": Conversation(
+            service=lambda: AnswerOnce(b"PING PING", b"PONG"),
+            talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),),
+        )},
         tls=TLSProfile(),
     ),
 }
@@ -52,6 +71,38 @@ def order_of(identity: Identity, benchmark: Source, profile: TLSProfile) -> Orde
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("client_key", [None, "ed25519"])
+def test_the_floor_of_a_resumed_case_resumes(tmp_path: Path, version: str, client_key: str | None) -> None:
+    pingpong = Source(value="loopmark.benchmarks.tls_pingpong:BENCHMARK")
+    profile = TLSProfile(version=version, tickets=1, resumed=True, client_key=client_key)
+    floor = Floor(order_of(certs.ensure(tmp_path, client_key=client_key), pingpong, profile))
+    assert floor.facts()["equal"]["session_reused"] is True
+    floor.time(5)
+    stats = floor._server.session_stats()
+    assert (stats["accept_good"], stats["hits"]) == (7, 6)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_the_floor_shows_the_clients_certificate(tmp_path: Path, version: str) -> None:
+    pingpong = Source(value="loopmark.benchmarks.tls_pingpong:BENCHMARK")
+    profile = TLSProfile(version=version, client_key="ed25519")
+    floor = Floor(order_of(certs.ensure(tmp_path, client_key="ed25519"), pingpong, profile))
+    assert floor.facts()["equal"]["verified"] is True
+    floor._server.verify_mode = ssl.CERT_NONE
+    with pytest.raises(FactsError, match="certificate is not what the case promises"):
+        floor.facts()
+
+
+@pytest.mark.parametrize(("promised", "why"), [(False, "5 resumed, not 5 and 0"), (True, "0 resumed, not 5 and 5")])
+def test_handshakes_of_the_other_kind_have_no_number(identity: Identity, promised: bool, why: str) -> None:
+    pingpong = Source(value="loopmark.benchmarks.tls_pingpong:BENCHMARK")
+    floor = Floor(order_of(identity, pingpong, TLSProfile(tickets=1, resumed=not promised)))
+    floor._profile = TLSProfile(tickets=1, resumed=promised)
+    with pytest.raises(FactsError, match=why):
+        floor.time(5)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_both_sides_cost_something_and_every_handshake_is_a_full_one(identity: Identity, version: str) -> None:
     pingpong = Source(value="loopmark.benchmarks.tls_pingpong:BENCHMARK")
     floor = Floor(order_of(identity, pingpong, TLSProfile(version=version)))
@@ -61,6 +112,13 @@ def test_both_sides_cost_something_and_every_handshake_is_a_full_one(identity: I
     assert min(value.client, value.server) > 0
     stats = floor._server.session_stats()
     assert (stats["accept_good"], stats["hits"]) == (6, 0)
+
+
+def test_talks_take_turns(identity: Identity, tmp_path: Path) -> None:
+    floor = Floor(order_of(identity, plugin(tmp_path, "two"), TLSProfile()))
+    floor.time(1)
+    with pytest.raises(ProtocolError, match="POING"):
+        floor.time(2)
 
 
 def test_the_two_sides_share_the_processs_cpu_time(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,13 +176,10 @@ def converse(
     *,
     server: Handler = good_server,
     client: Handler = good_client,
-    tickets: bool = False,
+    tickets: int = 0,
 ) -> Trace:
     """Take one conversation through the relay; return what it saw."""
-    context = tls.server_context(profile, identity)
-    if tickets:
-        context.num_tickets = 2
-        context.options &= ~ssl.OP_NO_TICKET
+    context = tls.server_context(replace(profile, tickets=tickets), identity)
     caller = tls.client_tls(profile, identity)
     with serving(server, context) as upstream, RecordingRelay(upstream) as relay:
         with (
@@ -238,9 +235,44 @@ def test_a_broken_promise_is_seen(
     assert (why(trace, profile) or "").startswith(reason)
 
 
+def impatient_client(sock: socket.socket) -> None:
+    """End first, and be gone before the server can answer."""
+    sock.sendall(b"PING")
+    assert sock.recv(4) == b"PONG"
+    send_close_notify(sock)
+
+
+@VERSIONS
+@pytest.mark.parametrize("client", [hasty_client, impatient_client])
+def test_a_client_that_ends_first_is_comparable_whether_it_waits_or_not(
+    profile: TLSProfile, client: Handler, identity: Identity
+) -> None:
+    trace = converse(profile, identity, server=second_server, client=client)
+    assert judge(trace, ClosePolicy.CLIENT_NOTIFY, tls=profile, talk=TALK) is None
+    assert trace.first_close_notify == "client"
+
+
+@VERSIONS
+def test_an_upgrade_is_comparable(profile: TLSProfile, identity: Identity) -> None:
+    context, caller = tls.server_context(profile, identity), tls.client_tls(profile, identity)
+
+    def server(plain: socket.socket) -> None:
+        plain.sendall(b"GO")
+        with context.wrap_socket(plain, server_side=True) as sock:
+            good_server(sock)
+
+    def client(plain: socket.socket) -> None:
+        assert plain.recv(2, socket.MSG_WAITALL) == b"GO"
+        with caller.context.wrap_socket(plain, server_hostname=caller.server_name) as sock:
+            good_client(sock)
+
+    trace = plain(server, client)
+    assert judge(trace, ClosePolicy.BOTH_NOTIFY, tls=profile, talk=TALK, go_ahead=b"GO") is None
+
+
 @VERSIONS
 def test_tickets_are_seen(profile: TLSProfile, identity: Identity) -> None:
-    assert "ticket" in (why(converse(profile, identity, tickets=True), profile) or "")
+    assert "ticket" in (why(converse(profile, identity, tickets=1), profile) or "")
 
 
 @VERSIONS
@@ -305,6 +337,7 @@ def test_a_half_close_is_passed_on_and_the_other_direction_goes_on() -> None:
     trace = plain(server, client)
     assert trace.first_fin == "client"
     assert trace.records == ("> plain 4", "< plain 4")
+    assert judge(trace, ClosePolicy.HALF_CLOSE, tls=None, talk=TALK) is None
     assert judge(trace, ClosePolicy.FIN, tls=None, talk=TALK)
 
 

@@ -4,6 +4,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from loopmark.case import ClosePolicy
 from loopmark.errors import UsageError
 from loopmark.record import Trace
 from loopmark.service import Talk
-from loopmark.spi import TLSProfile
+from loopmark.spi import ClientTLS, TLSProfile
 from loopmark.tls import Identity
 from loopmark.tlsrecords import Record, RecordParser
 from loopmark.traces import Direction, End, Event, read_trace
@@ -24,7 +25,7 @@ UP, DOWN = Direction.TO_SERVER, Direction.TO_CLIENT
 KINDS = {"ccs": 20, "alert": 21, "handshake": 22, "data": 23}
 TALK = Talk(parts=(b"PING",), reply=b"PONG", reply_size=None)
 TLS13, TLS12 = TLSProfile(), TLSProfile(version="1.2")
-NOTIFY = ClosePolicy.BOTH_NOTIFY
+NOTIFY, CLIENT_NOTIFY = ClosePolicy.BOTH_NOTIFY, ClosePolicy.CLIENT_NOTIFY
 
 
 def record(kind: str, body: bytes) -> bytes:
@@ -126,19 +127,25 @@ def test_a_reset_after_a_fin_changes_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return certs.ensure(tmp_path_factory.mktemp("certs"))
+    return certs.ensure(tmp_path_factory.mktemp("certs"), client_key="ed25519")
 
 
 class InMemory:
-    """A conversation of two SSLObjects, seen as a relay would see it."""
+    """A conversation of two SSLObjects, seen as a relay would see it; a resumed one comes after a full one."""
 
-    def __init__(self, profile: TLSProfile, identity: Identity, *, tickets: bool = False, ciphers: str = "") -> None:
+    def __init__(self, profile: TLSProfile, identity: Identity, *, ciphers: str = "") -> None:
         server, client = tls.server_context(profile, identity), tls.client_tls(profile, identity)
-        if tickets:
-            server.num_tickets = 2
-            server.options &= ~ssl.OP_NO_TICKET
         if ciphers:
             server.set_ciphers(ciphers)
+        self._connect(server, client)
+        if profile.resumed:
+            self.say(*PONG)
+            session = self.client.session
+            assert session is not None
+            tls.offer(client.context, session)
+            self._connect(server, client)
+
+    def _connect(self, server: ssl.SSLContext, client: ClientTLS) -> None:
         self.events: list[Event] = []
         self._in = {UP: ssl.MemoryBIO(), DOWN: ssl.MemoryBIO()}
         self._out = {UP: ssl.MemoryBIO(), DOWN: ssl.MemoryBIO()}
@@ -178,15 +185,75 @@ class InMemory:
 
 PING, PONG = (UP, b"PING"), (DOWN, b"PONG")
 GOOD = (PING, PONG, DOWN, UP)
-PROFILES = [TLS13, TLS12, replace(TLS13, group="prime256v1"), replace(TLS12, group="prime256v1")]
+KINDS_OF_PROFILES = [
+    TLSProfile(),
+    TLSProfile(tickets=1),
+    TLSProfile(tickets=1, resumed=True),
+    TLSProfile(client_key="ed25519"),
+    TLSProfile(client_key="ed25519", tickets=1),
+    TLSProfile(client_key="ed25519", tickets=1, resumed=True),
+]
+PROFILES = [
+    *(replace(each, version=version) for each in KINDS_OF_PROFILES for version in tls.VERSIONS),
+    *(replace(each, group="prime256v1") for each in (TLS13, TLS12)),
+    *(TLSProfile(tickets=2, client_key=key) for key in (None, "ed25519")),
+]
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
 def test_a_conversation_as_promised_is_comparable(profile: TLSProfile, identity: Identity) -> None:
     trace = InMemory(profile, identity).finish(*GOOD)
     assert judge(trace, NOTIFY, tls=profile, talk=TALK) is None
-    assert trace.group == ("X25519" if profile.group == "X25519" else "P-256")
+    without = profile.resumed and profile.version == "1.2"
+    assert trace.group == (None if without else "X25519" if profile.group == "X25519" else "P-256")
     assert trace.first_close_notify == "server"
+
+
+@pytest.mark.parametrize("real", PROFILES, ids=str)
+@pytest.mark.parametrize("promised", PROFILES, ids=str)
+def test_no_profile_passes_for_another(real: TLSProfile, promised: TLSProfile, identity: Identity) -> None:
+    # With a resumed session nobody shows a certificate again: that it was shown before is the server's fact.
+    known = replace(promised, client_key=real.client_key) if real.resumed and promised.resumed else promised
+    trace = InMemory(real, identity).finish(*GOOD)
+    assert (judge(trace, NOTIFY, tls=promised, talk=TALK) is None) is (real == known)
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+@pytest.mark.parametrize("talked", [{}, {"tickets": 1}, {"tickets": 1, "resumed": True}, {"client_key": "ed25519"}])
+@pytest.mark.parametrize("client_first", [False, True])
+def test_a_close_policy_is_kept_by_one_order_only(
+    version: str, talked: dict[str, Any], client_first: bool, identity: Identity
+) -> None:
+    profile = TLSProfile(version=version, **talked)
+    trace = InMemory(profile, identity).finish(PING, PONG, *((UP, DOWN) if client_first else (DOWN, UP)))
+    kept, broken = (CLIENT_NOTIFY, NOTIFY) if client_first else (NOTIFY, CLIENT_NOTIFY)
+    assert judge(trace, kept, tls=profile, talk=TALK) is None
+    assert "sent its close_notify before the" in (judge(trace, broken, tls=profile, talk=TALK) or "")
+
+
+@pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
+def test_an_upgrade_begins_with_the_go_ahead_alone(profile: TLSProfile, identity: Identity) -> None:
+    conversation = InMemory(profile, identity)
+    conversation.finish(*GOOD)
+    upgraded = read_trace([Event(DOWN, b"G"), Event(DOWN, b"O"), *conversation.events])
+    assert upgraded.records[0] == "< plain 2"
+    assert upgraded.group == "X25519"
+    judged = {said: judge(upgraded, NOTIFY, tls=profile, talk=TALK, go_ahead=said) for said in (b"GO", b"GO!", b"")}
+    assert judged == {
+        b"GO": None,
+        b"GO!": "the conversation starts with < plain 2, not with a go-ahead of 3 bytes",
+        b"": "the server sent something that is not TLS",
+    }
+    start = judge(read_trace(conversation.events), NOTIFY, tls=profile, talk=TALK, go_ahead=b"GO") or ""
+    assert start.startswith("the conversation starts with > handshake ")
+
+
+def test_a_client_that_does_not_wait_for_the_go_ahead_is_found(identity: Identity) -> None:
+    conversation = InMemory(TLS13, identity)
+    conversation.finish(*GOOD)
+    hello, *rest = conversation.events
+    trace = read_trace([hello, Event(DOWN, b"GO"), *rest])
+    assert "not with a go-ahead" in (judge(trace, NOTIFY, tls=TLS13, talk=TALK, go_ahead=b"GO") or "")
 
 
 @pytest.mark.parametrize("ciphers", ["ECDHE+CHACHA20", "ECDHE+AESGCM+AES128"])
@@ -224,9 +291,35 @@ def test_what_openssl_sends_beside_the_promise_is_found(
 
 
 @pytest.mark.parametrize("profile", [TLS13, TLS12], ids=str)
-def test_tickets_are_found(profile: TLSProfile, identity: Identity) -> None:
-    trace = InMemory(profile, identity, tickets=True).finish(*GOOD)
-    assert "ticket" in (judge(trace, NOTIFY, tls=profile, talk=TALK) or "")
+def test_tickets_that_nobody_promised_are_told_as_such(profile: TLSProfile, identity: Identity) -> None:
+    trace = InMemory(replace(profile, tickets=1), identity).finish(*GOOD)
+    assert "session ticket" in (judge(trace, NOTIFY, tls=profile, talk=TALK) or "")
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+@pytest.mark.parametrize(("resumed", "name"), [(False, "full"), (True, "resumed")])
+def test_the_other_kind_of_handshake_is_told_as_such(
+    version: str, resumed: bool, name: str, identity: Identity
+) -> None:
+    real = TLSProfile(version=version, tickets=1, resumed=resumed)
+    trace = InMemory(real, identity).finish(*GOOD)
+    why = judge(trace, NOTIFY, tls=replace(real, resumed=not resumed), talk=TALK)
+    assert why == f"the handshake was a {name} one"
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+@pytest.mark.parametrize(
+    ("real", "promised", "why"),
+    [
+        (None, "ed25519", "the client showed no certificate"),
+        ("ed25519", None, "the client showed a certificate that nobody asked for"),
+    ],
+)
+def test_who_shows_a_certificate_is_seen(
+    version: str, real: str | None, promised: str | None, why: str, identity: Identity
+) -> None:
+    trace = InMemory(TLSProfile(version=version, client_key=real), identity).finish(*GOOD)
+    assert judge(trace, NOTIFY, tls=TLSProfile(version=version, client_key=promised), talk=TALK) == why
 
 
 @pytest.mark.parametrize(("real", "promised"), [(TLS13, TLS12), (TLS12, TLS13)], ids=str)
@@ -254,8 +347,15 @@ TRACE = Trace(
 )
 
 
-def verdict(*records: str, talk: Talk = TALK, handshake: tuple[str, ...] = HANDSHAKE) -> str | None:
-    return judge(replace(TRACE, records=handshake + records), NOTIFY, tls=TLS13, talk=talk)
+def verdict(
+    *records: str, talk: Talk = TALK, handshake: tuple[str, ...] = HANDSHAKE, tls: TLSProfile = TLS13
+) -> str | None:
+    return judge(replace(TRACE, records=handshake + records), NOTIFY, tls=tls, talk=talk)
+
+
+def client_first(*records: str) -> str | None:
+    trace = replace(TRACE, records=HANDSHAKE + records, first_close_notify="client")
+    return judge(trace, CLIENT_NOTIFY, tls=TLS13, talk=TALK)
 
 
 @pytest.mark.parametrize("flight", [("< data 1100",), ("< data 27", "< data 800", "< data 95", "< data 69")])
@@ -333,6 +433,83 @@ def test_a_long_reply_takes_full_records_in_every_round() -> None:
     assert verdict(*full, "< data 19", "> data 19", talk=talk)
 
 
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        (("> data 21", "< data 21", "> data 19", "< data 19"), None),
+        (("> data 21", "< data 21", "> data 19", "< data 19", "> reset 0"), None),
+        (("> data 21", "< data 21", "> data 19", "> reset 0"), None),
+        (("> data 21", "< data 21", "> data 19"), "the server sent no close_notify"),
+        (("> data 21", "> data 19", "> reset 0"), "the server sent nothing where 4 bytes"),
+        (("> data 21", "< data 21", "> reset 0"), "the client sent no close_notify"),
+        (("> data 21", "< data 21", "> data 19", "< data 19", "< reset 0"), "the server reset the connection"),
+        (("> data 21", "< data 21", "> data 19", "< reset 0"), "the server sent no close_notify"),
+        (("> data 21", "< data 21", "> data 19", "< data 21", "< data 19"), "the server sent data 21, data 21"),
+        (("> data 21", "< data 21", "> data 19", "> data 21", "< data 19"), "the client sent more after"),
+    ],
+)
+def test_a_client_that_ends_first_waits_for_nobody(records: tuple[str, ...], why: str | None) -> None:
+    found = client_first(*records)
+    assert found is None if why is None else (found or "").startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("tickets", "said", "fine"),
+    [
+        (1, ("< data 250", "< data 21"), True),
+        (2, ("< data 250", "< data 250", "< data 21"), True),
+        (2, ("< data 250", "< data 21"), False),
+        (1, ("< data 250", "< data 250", "< data 21"), False),
+        (1, ("< data 21",), False),
+        (1, ("< data 21", "< data 250"), False),
+        (0, ("< data 250", "< data 21"), False),
+    ],
+)
+def test_there_are_as_many_tickets_as_promised(tickets: int, said: tuple[str, ...], fine: bool) -> None:
+    why = verdict("> data 21", *said, "< data 19", "> data 19", tls=TLSProfile(tickets=tickets))
+    assert (why is None) is fine
+    assert fine or "session ticket" in (why or "")
+
+
+@settings(deadline=None)
+@given(writes=st.lists(st.integers(1, 40_000), min_size=1, max_size=6), spare=st.integers(0, 3))
+def test_a_reply_in_parts_may_take_a_record_for_each_write(writes: list[int], spare: int) -> None:
+    lengths = [min(2**14, write - at) for write in writes for at in range(0, write, 2**14)]
+    talk = replace(TALK, reply=b"x" * sum(writes), reply_parts=len(writes) + spare)
+    content = [f"< data {length + 17}" for length in lengths]
+    assert verdict("> data 21", *content, "< data 19", "> data 19", talk=talk) is None
+
+
+def test_a_reply_in_more_parts_than_promised_is_found() -> None:
+    said = ("> data 21", "< data 18", "< data 18", "< data 19", "< data 19", "> data 19")
+    assert verdict(*said, talk=replace(TALK, reply_parts=3)) is None
+    assert verdict(*said, talk=replace(TALK, reply_parts=2))
+
+
+LINES = st.builds(
+    lambda way, kind, length: f"{way} {kind} {length}",
+    st.sampled_from("<>"),
+    st.sampled_from([*KINDS, "plain", "cut", "reset"]),
+    st.sampled_from([0, 1, 19, 21, 26, 32, 40, 53, 69, 250, 900]),
+)
+
+
+@settings(deadline=None)
+@given(
+    records=st.lists(LINES, max_size=14),
+    profile=st.sampled_from(PROFILES),
+    policy=st.sampled_from([NOTIFY, CLIENT_NOTIFY]),
+    go_ahead=st.sampled_from([b"", b"GO"]),
+    group=st.sampled_from([None, "X25519"]),
+)
+def test_every_trace_can_be_judged(
+    records: list[str], profile: TLSProfile, policy: ClosePolicy, go_ahead: bytes, group: str | None
+) -> None:
+    trace = replace(TRACE, records=tuple(records), group=group)
+    why = judge(trace, policy, tls=profile, talk=TALK, go_ahead=go_ahead)
+    assert why is None or "\n" not in why
+
+
 def plain_trace(*records: str, first_fin: str | None = "server") -> Trace:
     sizes = {way: sum(int(r.split()[2]) for r in records if r.startswith(way)) for way in Direction}
     return replace(
@@ -357,11 +534,28 @@ def test_a_plain_conversation_is_judged_by_bytes_and_ends(trace: Trace, why: str
     assert found is None if why is None else (found or "").startswith(why)
 
 
-def test_a_policy_that_means_nothing_here_is_refused() -> None:
-    with pytest.raises(UsageError):
-        judge(TRACE, NOTIFY, tls=None, talk=TALK)
-    with pytest.raises(UsageError):
-        judge(TRACE, ClosePolicy.FIN, tls=TLS13, talk=TALK)
+@pytest.mark.parametrize("policy", [ClosePolicy.CLIENT_FIN, ClosePolicy.HALF_CLOSE])
+@pytest.mark.parametrize(
+    ("trace", "why"),
+    [
+        (plain_trace("> plain 4", "< plain 4", first_fin="client"), None),
+        (plain_trace("> plain 4", "< plain 4"), "the first FIN came from the server, not from the client"),
+        (plain_trace("> plain 4", first_fin="client"), "the server sent 0 bytes instead of 4"),
+        (plain_trace("> plain 4", "< plain 4", "< reset 0", first_fin="client"), "the server reset the connection"),
+        (plain_trace("> plain 4", "< plain 4", "> reset 0", first_fin=None), "the client reset the connection"),
+    ],
+)
+def test_a_plain_client_may_be_the_one_that_ends_first(policy: ClosePolicy, trace: Trace, why: str | None) -> None:
+    # The empty part of a half-close is no byte on the wire.
+    assert judge(trace, policy, tls=None, talk=replace(TALK, parts=(b"PI", b"NG", b""))) == why
+
+
+@pytest.mark.parametrize("policy", ClosePolicy)
+def test_a_policy_has_a_meaning_with_tls_or_without(policy: ClosePolicy) -> None:
+    secure = policy in (NOTIFY, CLIENT_NOTIFY)
+    with pytest.raises(UsageError, match=str(policy)):
+        judge(TRACE, policy, tls=None if secure else TLS13, talk=TALK)
+    judge(TRACE, policy, tls=TLS13 if secure else None, talk=TALK)
 
 
 def test_two_bytes_of_payload_are_not_taken_for_close_notify() -> None:

@@ -1,6 +1,7 @@
 """The floor: handshake and messages of a case in memory, with the same OpenSSL, without socket, kernel or loop.
 
-Two `ssl.SSLObject`s over `ssl.MemoryBIO`s talk to each other in one process, with the contexts that the contenders get.
+Two `ssl.SSLObject`s over `ssl.MemoryBIO`s talk to each other in one process, with the contexts that the contenders get:
+where those resume sessions or show certificates to both sides, so do these. What is said in the clear is left out.
 What a contender on Python's ssl needs beyond that is its own cost and the kernel's; needing less would be a bug.
 
 One clock reading separates the two sides' turns. Wall time divides the process's CPU time between them, since reading
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, TypeVar
 
 from loopmark import tls
@@ -46,17 +48,24 @@ class Floor:
         task = order.client
         assert task.case.tls is not None
         assert task.identity is not None
-        benchmark = task.load_benchmark()
-        self._service: Callable[[], Service] = benchmark.service
-        self._talk: Talk = benchmark.talk
+        conversation = task.conversation()
+        self._service: Callable[[], Service] = conversation.service
+        self._talks: tuple[Talk, ...] = conversation.talks
+        self._profile = task.case.tls
         self._client: ClientTLS = tls.client_tls(task.case.tls, task.identity)
         self._server = tls.server_context(task.case.tls, task.identity)
+        if self._profile.resumed:
+            first, _ = self._conversation()
+            session = first.tls.session
+            assert session is not None
+            tls.offer(self._client.context, session)
         place(task.cpu)
 
     def facts(self) -> dict[str, Any]:
-        """Have one conversation and return what must be equal for all arms."""
-        ours, theirs = self._sides()
-        _converse(ours, theirs)
+        """Have one conversation and return what must be equal for all arms; raises FactsError for other facts."""
+        ours, theirs = self._conversation()
+        if bool(theirs.tls.getpeercert()) is not (self._profile.client_key is not None):
+            raise FactsError("in memory, the server's view of the client's certificate is not what the case promises")
         cipher = ours.tls.cipher()
         return {
             "equal": {
@@ -71,27 +80,35 @@ class Floor:
         }
 
     def time(self, conversations: int) -> Value:
-        """Take one value; raises FactsError when a handshake was not a full one or a reply not the right one."""
-        before = tls.handshakes(self._server)
+        """Take one value; raises FactsError for handshakes of the wrong kind, ProtocolError for a wrong reply."""
+        before, resumed_before = tls.handshakes(self._server), tls.resumptions(self._server)
         cpu, client, server = time.process_time(), 0.0, 0.0
-        for _ in range(conversations):
+        for talk in islice(cycle(self._talks), conversations):
             start = time.perf_counter()
-            ours, theirs = self._sides()
+            ours, theirs = self._sides(talk)
             half = (time.perf_counter() - start) / 2
             our_time, their_time = _converse(ours, theirs)
             client += our_time + half
             server += their_time + half
         cpu = time.process_time() - cpu
-        if (counted := tls.handshakes(self._server) - before) != conversations:
-            raise FactsError(f"the floor made {counted} full handshakes instead of {conversations}")
+        made, resumed = tls.handshakes(self._server) - before, tls.resumptions(self._server) - resumed_before
+        due = conversations if self._profile.resumed else 0
+        if (made, resumed) != (conversations, due):
+            raise FactsError(f"the floor made {made} handshakes, {resumed} resumed, not {conversations} and {due}")
         return Value(client=cpu * client / (client + server), server=cpu * server / (client + server))
 
-    def _sides(self) -> tuple["_Side", "_Side"]:
+    def _conversation(self) -> tuple["_Side", "_Side"]:
+        """Have one, untimed."""
+        ours, theirs = self._sides(self._talks[0])
+        _converse(ours, theirs)
+        return ours, theirs
+
+    def _sides(self, talk: Talk) -> tuple["_Side", "_Side"]:
         up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = self._client.context.wrap_bio(down, up, server_hostname=self._client.server_name)
         server = self._server.wrap_bio(up, down, server_side=True)
         return (
-            _Side(client, up, _call(client, self._talk)),
+            _Side(client, up, _call(client, talk)),
             _Side(server, down, _answer(server, self._service())),
         )
 
