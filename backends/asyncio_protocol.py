@@ -6,22 +6,39 @@ segment, because nobody has to be woken up in between.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, BinaryIO, ClassVar
 
-from loopmark.service import Service, Then
-from loopmark.spi import Accept, Address, Backend, ClientTLS, Connection, Facts, Feature, Main, Options, Server, T
+from loopmark.service import PIECE, File, Service, Then
+from loopmark.spi import (
+    Accept,
+    Address,
+    Answer,
+    ClientTLS,
+    Connection,
+    Datagrams,
+    Facts,
+    Feature,
+    Options,
+    Server,
+    require_go_ahead,
+)
+
+from .asyncio_base import AsyncioBase
 
 
-class AsyncioProtocol(Backend):
-    """`loop.create_server` and `loop.create_connection`."""
+class AsyncioProtocol(AsyncioBase):
+    """`loop.create_server`, `loop.create_connection` and `loop.create_datagram_endpoint`."""
 
-    features = frozenset({Feature.TCP, Feature.TLS})
-
-    def run(self, main: Main[T], /) -> T:
-        with asyncio.Runner(loop_factory=self.loop_factory) as runner:
-            return runner.run(main())
+    api = frozenset(
+        {
+            *(Feature.TCP, Feature.TLS, Feature.START_TLS, Feature.HALF_CLOSE),
+            *(Feature.FILES, Feature.SENDFILE, Feature.DATAGRAMS, Feature.LIMITER),
+        }
+    )
+    wants: ClassVar = {Feature.SENDFILE: "sendfile"}
 
     @asynccontextmanager
     async def serve(
@@ -29,15 +46,19 @@ class AsyncioProtocol(Backend):
     ) -> AsyncIterator[Server]:
         loop = asyncio.get_running_loop()
         connections: set[asyncio.Transport] = set()
+        at_once = None if options.go_ahead else tls
+        side: Callable[[], _ServerSide] = partial(_ServerSide, accept, loop, connections)
+        if tls is not None and options.go_ahead:
+            side = partial(_UpgradedServerSide, accept, loop, connections, tls, options)
         server = await loop.create_server(
-            partial(_ServerSide, accept, loop, connections),
+            side,
             address.host,
             address.port,
-            ssl=tls,
+            ssl=at_once,
             # Also the number of connections that asyncio accepts per wake-up.
             backlog=options.backlog,
-            ssl_handshake_timeout=options.handshake_timeout if tls else None,
-            ssl_shutdown_timeout=options.close_timeout if tls else None,
+            ssl_handshake_timeout=options.handshake_timeout if at_once else None,
+            ssl_shutdown_timeout=options.close_timeout if at_once else None,
         )
         try:
             yield Server(listeners=tuple(server.sockets))
@@ -51,6 +72,8 @@ class AsyncioProtocol(Backend):
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         loop = asyncio.get_running_loop()
+        if tls is not None and options.go_ahead:
+            return await _upgraded(loop, address, tls, options)
         _, protocol = await loop.create_connection(
             partial(_ClientSide, loop),
             address.host,
@@ -62,52 +85,170 @@ class AsyncioProtocol(Backend):
         )
         return protocol
 
-    async def gather(self, *jobs: Main[None]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(job())
+    @asynccontextmanager
+    async def serve_datagrams(
+        self, answer: Answer, note: Callable[[Callable[[], Facts]], None], address: Address
+    ) -> AsyncIterator[Server]:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(partial(_Answering, answer), local_addr=address)
+        note(lambda: Facts.read(loop=loop, transport=transport, sock=None))
+        try:
+            yield Server(listeners=(transport.get_extra_info("socket"),))
+        finally:
+            transport.close()
+            await asyncio.sleep(0)
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def open_datagrams(self, address: Address) -> Datagrams:
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_datagram_endpoint(partial(_Asking, loop), remote_addr=address)
+        return protocol
+
+
+async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: ClientTLS, options: Options) -> Connection:
+    transport, side = await loop.create_connection(partial(_ClientSide, loop), address.host, address.port)
+    try:
+        require_go_ahead(options, await side.next_reply(len(options.go_ahead)))
+        secure = await loop.start_tls(
+            transport,
+            side,
+            tls.context,
+            server_hostname=tls.server_name,
+            ssl_handshake_timeout=options.handshake_timeout,
+        )
+    except BaseException:
+        transport.abort()
+        raise
+    assert secure is not None
+    side.transport = secure
+    return side
 
 
 class _ServerSide(asyncio.Protocol):
-    __slots__ = ("_accept", "_connections", "_loop", "_service", "_transport")
+    __slots__ = ("_accept", "_connections", "_full", "_loop", "_service", "_task", "transport")
     _service: Service
-    _transport: asyncio.Transport
+    _task: asyncio.Task[None]
+    transport: asyncio.Transport
 
     def __init__(self, accept: Accept, loop: asyncio.AbstractEventLoop, connections: set[asyncio.Transport]) -> None:
         self._accept = accept
         self._loop = loop
         self._connections = connections
+        self._full: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Only now, because a protocol whose handshake fails hears of nothing, not even of the loss.
-        self._transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
+        self.transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
         self._service = self._accept(self._facts)
-        self._connections.add(self._transport)
+        self._connections.add(self.transport)
 
     def data_received(self, data: bytes) -> None:
         reply = self._service.receive(data)
         if reply.data:
-            self._transport.write(reply.data)
-        if reply.then is Then.CLOSE:
-            self._transport.close()
+            self.transport.write(reply.data)
+        if reply.file is not None:
+            self._task = self._loop.create_task(self._send_file(reply.file, reply.then))
+        elif reply.then is Then.CLOSE:
+            self.transport.close()
 
     def eof_received(self) -> None:
         self.data_received(b"")
 
+    def pause_writing(self) -> None:
+        self._full = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._full is not None:
+            self._full.set_result(None)
+            self._full = None
+
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self._transport)
+        self.resume_writing()
+        self._connections.discard(self.transport)
         self._service.lost(error)
 
+    async def _send_file(self, file: File, then: Then) -> None:
+        try:
+            # As asyncio has no files of its own, reading one blocks, for all contenders alike.
+            with open(file.path, "rb") as stream:  # noqa: ASYNC230, PTH123  # see above; the fastest of equal ways
+                if file.zero_copy:
+                    sent = await self._loop.sendfile(self.transport, stream, 0, file.size, fallback=False)
+                else:
+                    sent = await self._copy(stream, file.size)
+            file.expect(sent)
+        except OSError as error:
+            self._service.lost(error)
+            self.transport.abort()
+            return
+        self._service.sent()
+        if then is Then.CLOSE:
+            self.transport.close()
+
+    async def _copy(self, stream: BinaryIO, size: int) -> int:
+        sent = 0
+        while sent < size and (piece := stream.read(min(PIECE, size - sent))):
+            self.transport.write(piece)
+            if self._full is not None:
+                await self._full
+            if self.transport.is_closing():
+                break
+            sent += len(piece)
+        return sent
+
     def _facts(self) -> Facts:
-        return _facts(self._loop, self._transport)
+        return _facts(self._loop, self.transport)
+
+
+class _UpgradedServerSide(_ServerSide):
+    """Sends the go-ahead and upgrades to TLS."""
+
+    __slots__ = ("_context", "_early", "_options")
+
+    def __init__(
+        self,
+        accept: Accept,
+        loop: asyncio.AbstractEventLoop,
+        connections: set[asyncio.Transport],
+        context: ssl.SSLContext,
+        options: Options,
+    ) -> None:
+        super().__init__(accept, loop, connections)
+        self._context = context
+        self._options = options
+        # What comes with the end of the handshake is here before `start_tls` has told of its new transport.
+        self._early: list[bytes] | None = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._task = self._loop.create_task(self._begin_tls())
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            super().data_received(data)
+        else:
+            self._early.append(data)
+
+    async def _begin_tls(self) -> None:
+        timeout = self._options.handshake_timeout
+        # Only now, and nothing is awaited in between: the client's first record must find the TLS layer there.
+        self.transport.write(self._options.go_ahead)
+        try:
+            secure = await self._loop.start_tls(
+                self.transport, self, self._context, server_side=True, ssl_handshake_timeout=timeout
+            )
+        except (OSError, ssl.SSLError) as error:
+            self.connection_lost(error)
+            return
+        assert secure is not None
+        self._connections.discard(self.transport)
+        self._connections.add(secure)
+        self.transport, early, self._early = secure, self._early or (), None
+        for data in early:
+            super().data_received(data)
 
 
 class _ClientSide(asyncio.Protocol, Connection):
-    __slots__ = ("_closed", "_ended", "_error", "_loop", "_lost", "_received", "_reply", "_size", "_transport")
-    _transport: asyncio.Transport
+    __slots__ = ("_closed", "_ended", "_error", "_loop", "_lost", "_received", "_reply", "_size", "transport")
+    transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -119,7 +260,7 @@ class _ClientSide(asyncio.Protocol, Connection):
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
+        self.transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -143,11 +284,14 @@ class _ClientSide(asyncio.Protocol, Connection):
         reply = b""
         for _ in range(rounds):
             for part in parts:
-                self._transport.write(part)
+                if part:
+                    self.transport.write(part)
+                else:
+                    self.transport.write_eof()
             if reply_size is None:
                 reply = await self._rest()
             else:
-                reply = await self._next(reply_size)
+                reply = await self.next_reply(reply_size)
         return reply
 
     async def _rest(self) -> bytes:
@@ -157,7 +301,8 @@ class _ClientSide(asyncio.Protocol, Connection):
             raise self._error
         return self._received
 
-    async def _next(self, size: int) -> bytes:
+    async def next_reply(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
         if len(self._received) < size and not self._ended:
             self._size, self._reply = size, self._loop.create_future()
             await self._reply
@@ -177,14 +322,66 @@ class _ClientSide(asyncio.Protocol, Connection):
     async def close(self) -> None:
         if self._lost:
             return
-        self._transport.close()
+        self.transport.close()
         if self._closed.cancelled():
             # Together with an exchange that waited for it.
             self._closed = self._loop.create_future()
         await self._closed
 
     def facts(self) -> Facts:
-        return _facts(self._loop, self._transport)
+        return _facts(self._loop, self.transport)
+
+
+class _Answering(asyncio.DatagramProtocol):
+    __slots__ = ("_answer", "_transport")
+    _transport: asyncio.DatagramTransport
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a DatagramTransport, as for every such protocol
+
+    def datagram_received(self, data: bytes, address: tuple[Any, ...]) -> None:
+        reply = self._answer(data)
+        if reply is not None:
+            self._transport.sendto(reply, address)
+
+
+class _Asking(asyncio.DatagramProtocol, Datagrams):
+    __slots__ = ("_error", "_loop", "_reply", "_transport")
+    _transport: asyncio.DatagramTransport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reply: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a DatagramTransport, as for every such protocol
+
+    def datagram_received(self, data: bytes, _address: tuple[Any, ...]) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(data)
+
+    def error_received(self, error: Exception) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(error)
+
+    async def exchange(self, payload: bytes, deadline: float) -> bytes | None:
+        self._reply = self._loop.create_future()
+        self._transport.sendto(payload)
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._reply
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        self._transport.close()
+        await asyncio.sleep(0)
+
+    def facts(self) -> Facts:
+        return Facts.read(loop=self._loop, transport=self._transport, sock=None)
 
 
 def _facts(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> Facts:

@@ -8,25 +8,29 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from loopmark.service import Then
+from loopmark.service import PIECE, File, Then
 from loopmark.spi import (
     Accept,
     Address,
+    Answer,
     Backend,
     ClientTLS,
     Connection,
+    Datagrams,
     Facts,
     Feature,
+    Limiter,
     LoopFactory,
     Main,
     Options,
     Server,
     T,
+    require_go_ahead,
 )
 
 Socket: TypeAlias = socket.socket | ssl.SSLSocket
@@ -35,7 +39,7 @@ Socket: TypeAlias = socket.socket | ssl.SSLSocket
 class Blocking(Backend):
     """`socket.create_server`, `socket.create_connection`, `SSLContext.wrap_socket`."""
 
-    features = frozenset({Feature.TCP, Feature.TLS})
+    features = frozenset(Feature)
 
     def __init__(self, loop_factory: LoopFactory | None = None) -> None:
         super().__init__(loop_factory)
@@ -63,12 +67,18 @@ class Blocking(Backend):
             try:
                 # For each operation, the handshake's first: without it a silent client would be held for ever.
                 sock.settimeout(options.handshake_timeout)
+                if tls is not None and options.go_ahead:
+                    sock.sendall(options.go_ahead)
+                    sock = handlers[threading.current_thread()] = _wrap(sock, tls)
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
                 while True:
                     reply = service.receive(sock.recv(65536))
                     if reply.data:
                         sock.sendall(reply.data)
+                    if reply.file is not None:
+                        _send_file(sock, reply.file)
+                        service.sent()
                     if reply.then is Then.CLOSE:
                         break
                 if isinstance(sock, ssl.SSLSocket):
@@ -91,7 +101,7 @@ class Blocking(Backend):
                     continue
                 try:
                     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
-                    sock = plain if tls is None else _wrap(plain, tls)
+                    sock = plain if tls is None or options.go_ahead else _wrap(plain, tls)
                 except OSError:
                     # A peer that is gone already; wrapping sees that.
                     plain.close()
@@ -119,6 +129,8 @@ class Blocking(Backend):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
             if tls is not None:
+                if options.go_ahead:
+                    require_go_ahead(options, sock.recv(len(options.go_ahead), socket.MSG_WAITALL))
                 sock = secure = _wrap(sock, tls.context, tls.server_name)
                 if self._busy:
                     self._busy[threading.get_ident()] = sock
@@ -163,6 +175,91 @@ class Blocking(Backend):
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def limiter(self, slots: int, /) -> Limiter:
+        return _Limiter(slots)
+
+    @asynccontextmanager
+    async def serve_datagrams(
+        self, answer: Answer, note: Callable[[Callable[[], Facts]], None], address: Address
+    ) -> AsyncIterator[Server]:
+        leaving = threading.Event()
+
+        def answer_forever() -> None:
+            while not leaving.is_set():
+                try:
+                    data, peer = sock.recvfrom(65536)
+                    reply = answer(data)
+                    if reply is not None:
+                        sock.sendto(reply, peer)
+                except OSError:
+                    # What became of an earlier answer is reported here, and is its peer's affair.
+                    continue
+
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
+            sock.bind(address)
+            note(lambda: Facts.read(loop="none", transport=sock, sock=None))
+            thread = threading.Thread(target=answer_forever, daemon=True)
+            thread.start()
+            try:
+                yield Server(listeners=(sock,))
+            finally:
+                leaving.set()
+                _hang_up(sock)
+                thread.join()
+
+    async def open_datagrams(self, address: Address) -> Datagrams:
+        sock = socket.socket(_family(address), socket.SOCK_DGRAM)
+        sock.connect(address)
+        return _DatagramSocket(sock)
+
+    async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
+        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        return [Address(str(entry[4][0]), int(entry[4][1])) for entry in found]
+
+
+class _Limiter:
+    """A semaphore of threads, with the face of the others."""
+
+    def __init__(self, slots: int) -> None:
+        self._semaphore = threading.Semaphore(slots)
+
+    async def acquire(self) -> object:
+        return self._semaphore.acquire()
+
+    def release(self) -> None:
+        self._semaphore.release()
+
+
+class _DatagramSocket(Datagrams):
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    async def exchange(self, payload: bytes, deadline: float) -> bytes | None:
+        self._sock.settimeout(deadline)
+        self._sock.send(payload)
+        try:
+            return self._sock.recv(65536)
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        self._sock.close()
+
+    def facts(self) -> Facts:
+        return Facts.read(loop="none", transport=self._sock, sock=None)
+
+
+def _send_file(sock: Socket, file: File) -> None:
+    with open(file.path, "rb") as stream:  # noqa: PTH123  # the fastest of equal ways
+        if file.zero_copy:
+            sent = sock.sendfile(stream, 0, file.size)
+        else:
+            sent = 0
+            while sent < file.size and (piece := stream.read(min(PIECE, file.size - sent))):
+                sock.sendall(piece)
+                sent += len(piece)
+    file.expect(sent)
+
 
 class _Socket(Connection):
     def __init__(self, sock: Socket, busy: dict[int, Socket | None]) -> None:
@@ -176,7 +273,10 @@ class _Socket(Connection):
         reply = b""
         for _ in range(rounds):
             for part in parts:
-                sock.sendall(part)
+                if part:
+                    sock.sendall(part)
+                else:
+                    sock.shutdown(socket.SHUT_WR)
             reply = b""
             while reply_size is None or len(reply) < reply_size:
                 data = sock.recv(65536 if reply_size is None else reply_size - len(reply))

@@ -2,14 +2,17 @@
 
 from functools import partial
 
-from loopmark.case import Benchmark
+from loopmark.case import Benchmark, Conversation
 from loopmark.service import AnswerOnce, Talk
+
+# The reply ends with the stream: the client sees the server close, so that both sides end alike everywhere.
+PINGPONG = Conversation(
+    service=partial(AnswerOnce, b"PING", b"PONG"), talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),)
+)
 
 BENCHMARK = Benchmark(
     name="tcp_pingpong",
     question="What does a new TCP connection cost: connect, PING, PONG, close?",
-    service=partial(AnswerOnce, b"PING", b"PONG"),
-    # The reply ends with the stream: the client sees the server close, so that both sides end alike everywhere.
-    talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
+    conversations={"": PINGPONG},
     tls=None,
 )

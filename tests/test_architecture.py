@@ -21,19 +21,21 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "service": {"errors"},
     "http1": {"errors", "service"},
-    "spi": {"service"},
+    "spi": {"errors", "service"},
     "case": {"errors", "service", "spi"},
     "tls": {"errors", "spi"},
     "ledger": {"errors", "service", "spi"},
-    "traffic": {"errors", "service", "spi"},
+    "traffic": {"case", "errors", "service", "spi"},
     "backends": {"errors", "service", "spi"},
     "benchmarks": {"case", "http1", "service", "spi", "tls"},
     "record": {"case"},
-    "wire": {"case", "errors", "record", "service", "spi", "tlsrecords"},
+    "wire": {"case", "errors", "record", "service", "spi", "traces"},
+    "traces": {"record", "tlsrecords"},
     "tlsrecords": set(),
     "timings": set(),
     "reqtimes": {"errors", "http1", "spi", "timings", "traffic"},
-    "relay": {"record", "spi", "wire"},
+    "relay": {"record", "spi", "traces"},
+    "resumption": {"errors", "service", "spi", "tls"},
     "eventlog": {"errors", "service", "spi"},
     "network": {"errors", "tunnel"},
     "tunnel": set(),
@@ -42,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "task": {"case", "errors", "registry", "spi", "tls"},
     "stats": set(),
     "verdicts": {"stats"},
-    "plan": {"case", "errors", "record"},
+    "plan": {"case", "errors", "record", "spi"},
     "comparable": {"record"},
     "judgement": {"comparable", "plan", "record", "stats", "verdicts"},
     "foreign": {"case", "errors", "pyperf_files", "record", "spi"},
@@ -50,14 +52,21 @@ ALLOWED: dict[str, set[str]] = {
     "alongside": {"case", "comparable", "errors", "foreign", "interleaved", "judgement", "record", "stats", "verdicts"},
     "sameness": {"record"},
     "regression": {"case", "judgement", "record", "sameness", "stats", "verdicts"},
+    "nginx": {"errors", "nginx_setup", "peer", "references", "spi", "task"},
+    "nginx_setup": {"errors", "registry", "service", "spi", "task"},
+    "references": {"peer"},
     "arms": {"case", "errors", "plan", "record", "task"},
     "run": {"arms", "errors", "judgement", "plan", "record"},
     "executor": {"arms", "task"},
     "callgrind": {"errors"},
     "counts": {"case", "record", "sameness"},
+    "callstats": {"procfs"},
+    "pyspy": {"errors"},
+    "profiling": {"callstats", "case", "errors", "executor", "pyspy", "task"},
     "instructions": {"arms", "callgrind", "case", "counts", "executor", "record", "task"},
     "store": {"case", "codec", "counts", "errors", "pyperf_files", "record", "redact"},
     "report": {"case", "errors", "judgement", "plan", "record", "stats", "verdicts"}
+    | {"callstats", "profiling"}
     | {"alongside", "counts", "foreign", "regression", "timings"},
     # The second line is the fake executor's.
     "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
@@ -69,6 +78,7 @@ USERS: dict[str, set[str]] = {
     "anyio": {"backends.anyio_streams"},
     "asyncio": {
         "backends.anyio_streams",
+        "backends.asyncio_base",
         "backends.asyncio_protocol",
         "backends.asyncio_sockets",
         "backends.asyncio_streams",
@@ -91,6 +101,7 @@ SCHEDULERS = [
         "alongside",
         "arms",
         "callgrind",
+        "callstats",
         "comparable",
         "counts",
         "executor",
@@ -99,7 +110,9 @@ SCHEDULERS = [
         "interleaved",
         "judgement",
         "plan",
+        "profiling",
         "pyperf_files",
+        "pyspy",
         "record",
         "regression",
         "report",
@@ -110,7 +123,21 @@ SCHEDULERS = [
         "verdicts",
     )
 ]
-MEASURING = {"block", "caller", "cell", "counted", "floor", "ledger", "peer", "relay", "traffic", "turns", "wire"}
+MEASURING = {
+    "block",
+    "caller",
+    "cell",
+    "counted",
+    "floor",
+    "ledger",
+    "nginx",
+    "peer",
+    "profiled",
+    "relay",
+    "traffic",
+    "turns",
+    "wire",
+}
 KEPT_OUT = {"numpy", "scipy", "cryptography", "rich", "click", "tabulate"}
 """Of measured processes: they start threads, or change the heap of some contenders and not of others."""
 
@@ -198,7 +225,7 @@ def test_the_scheduler_never_imports_what_it_schedules(module: str) -> None:
     assert not parts & (MEASURING | {"backends", "benchmarks"})
 
 
-@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer"])
+@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer", "profiled"])
 def test_measured_processes_import_nothing_that_spoils_them_not_even_late(module: str) -> None:
     found = {library for each in closure(module) for library in libraries(each)}
     assert not found & KEPT_OUT
@@ -214,7 +241,7 @@ print(json.dumps({"modules": modules, "threads": max(threading.active_count(), p
 
 
 # The manager of `cell` imports certs late; its workers, which are measured, do not.
-@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer", "cell"])
+@pytest.mark.parametrize("module", ["block", "caller", "counted", "peer", "profiled", "cell"])
 def test_a_measured_process_starts_without_threads_and_without_any_contenders_library(module: str) -> None:
     command = [sys.executable, "-P", "-c", LOADED, f"loopmark.{module}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -158,7 +158,7 @@ THEIRS = {
 
 
 def test_facts_that_agree_are_put_together() -> None:
-    facts = callers._check_facts(OURS, THEIRS | {"loop": "theirs"}, True, True)
+    facts = callers._check_facts(OURS, THEIRS | {"loop": "theirs"}, profile=TLSProfile(), nodelay=True)
     assert (facts["equal"]["backlog"], facts["server"]["loop"], facts["client"]["loop"]) == (4096, "theirs", "loop")
 
 
@@ -177,7 +177,7 @@ def test_facts_that_agree_are_put_together() -> None:
 )
 def test_a_fact_that_does_not_fit_is_told(ours: dict[str, Any], theirs: dict[str, Any], complaint: str) -> None:
     with pytest.raises(FactsError, match=complaint):
-        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, True, True)
+        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=TLSProfile(), nodelay=True)
 
 
 def test_a_trace_shows_one_conversation_and_is_judged(identity: Identity) -> None:
@@ -280,7 +280,7 @@ def test_more_cpu_time_of_the_server_than_wall_time_fails_the_value(
     caller.task = replace(caller.task, cpu=0)
     # The test's own process is not really pinned, and has threads.
     monkeypatch.setattr(time, "process_time", lambda: 0.0)
-    caller._server_clock = clock_of(1.0, 1.0, 1e6)
+    caller._server_clock = clock_of(1.0, 1.0, 1.0, 1e6)
     with pytest.raises(FactsError, match="on one core the server used"):
         caller.time(6)
 
@@ -297,12 +297,12 @@ def test_more_cpu_time_of_the_client_than_wall_time_fails_the_value(
 
 
 def test_processes_that_are_not_pinned_may_use_more_cpu_time_than_wall_time(caller: Caller) -> None:
-    caller._server_clock = clock_of(1.0, 1.0, 1e6)
+    caller._server_clock = clock_of(1.0, 1.0, 1.0, 1e6)
     assert caller.time(6).server_cpu == 1e6 - 1.0
 
 
 def test_the_servers_time_ends_when_it_rests_not_when_the_client_is_done(caller: Caller) -> None:
-    caller._server_clock = clock_of(1.0, 1.0, 2.0, 3.0, 4.0, 4.0, 9.0)
+    caller._server_clock = clock_of(1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 4.0, 4.0, 9.0)
     assert caller.time(6).server_cpu == 3.0
 
 

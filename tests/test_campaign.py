@@ -9,9 +9,11 @@ import pytest
 
 from loopmark import campaign as campaigns
 from loopmark import limits, plan
-from loopmark.campaign import Prepared, Request, prepare
+from loopmark.campaign import Prepared, prepare
 from loopmark.case import Case, Cores, Role
+from loopmark.cli.options import request_of
 from loopmark.errors import UnavailableError, UsageError
+from loopmark.plan import DEFAULT
 from loopmark.probe import Finding, Survey
 from loopmark.record import Arm, Kind, Outcome
 from loopmark.registry import registry
@@ -42,7 +44,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
         found = {name: finding(name) for name in known.contenders} | {each.name: each for each in findings}
         monkeypatch.setattr(campaigns, "survey", lambda plugin: Survey(registry=known, findings=found))
         monkeypatch.setattr(limits, "cores", lambda: pair)
-        return prepare(Request(certificates=tmp_path / "certs", **wishes))
+        effort = wishes.pop("effort", DEFAULT)
+        return prepare(request_of(effort, {"certificates": tmp_path / "certs", **wishes}))
 
     return ask
 

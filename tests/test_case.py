@@ -55,21 +55,33 @@ def test_cases_that_differ_in_one_axis_never_share_a_name(case: Case, data: st.D
     assert (case.name == other.name) is (case == other)
 
 
+TLS_AXES: dict[str, Any] = {
+    "version": "1.2",
+    "key": "rsa2048",
+    "group": "prime256v1",
+    "cipher": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "tickets": 1,
+    "resumed": True,
+    "client_key": "p256",
+}
+
 OTHERS: dict[str, list[Any]] = {
     "benchmark": ["tcp_pingpong"],
     "concurrency": [10],
     "role": [Role.CLIENT],
     "peer": ["asyncio"],
     "cores": [Cores.SHARED, Cores.ANY],
-    "tls": [None, TLSProfile(version="1.2"), TLSProfile(key="rsa2048"), TLSProfile(group="prime256v1")],
+    "tls": [None, *(replace(TLSProfile(), **{axis: value}) for axis, value in TLS_AXES.items())],
     "burst": [True],
     "connections": [100, 500],
+    "variant": ["1KiB"],
+    "rtt": [20.0, 0.5],
 }
 
 
 def test_the_axes_below_are_all_that_a_case_has() -> None:
     assert set(OTHERS) == {field.name for field in fields(Case)}
-    assert {field.name for field in fields(TLSProfile)} == {"version", "key", "group"}
+    assert {field.name for field in fields(TLSProfile)} == TLS_AXES.keys()
 
 
 @pytest.mark.parametrize("burst", [False, True])
@@ -153,11 +165,12 @@ def test_a_value_has_three_rounds_of_all_or_one_burst_or_what_was_asked_for(case
     ids=lambda value: value.name if isinstance(value, Benchmark) else "",
 )
 def test_needs_and_close_policy_follow_from_tls(benchmark: Benchmark, needs: set[Feature], close: ClosePolicy) -> None:
-    assert benchmark.needs == needs
-    assert benchmark.close_policy is close
+    assert benchmark.needs("") == needs
+    assert benchmark.close_policy("") is close
 
 
 @pytest.mark.parametrize("benchmark", [TLS_PINGPONG, TCP_PINGPONG], ids=lambda each: each.name)
 def test_the_two_sides_of_a_benchmark_fit_each_other(benchmark: Benchmark) -> None:
-    reply = benchmark.service().receive(b"".join(benchmark.talk.parts))
-    benchmark.talk.check(reply.data)
+    conversation = benchmark.conversation("")
+    reply = conversation.service().receive(b"".join(conversation.talk.parts))
+    conversation.talk.check(reply.data)

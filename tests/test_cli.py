@@ -493,7 +493,7 @@ def test_a_port_in_use_is_one_line_and_status_2(loopmark: Run, identity: Identit
 
 
 def test_an_address_of_another_machine_cannot_be_served(loopmark: Run) -> None:
-    ended = loopmark("serve", "tcp_pingpong", "--host", "192.0.2.1", "--port", "0")
+    ended = loopmark("serve", "tcp_pingpong", "--host", "192.0.2.1", "--public", "--port", "0")
     assert_refused(ended, "cannot listen on 192.0.2.1")
 
 

@@ -31,16 +31,16 @@ def ledger() -> Ledger:
 
 
 def test_a_new_ledger_has_counted_nothing(ledger: Ledger) -> None:
-    assert ledger.counts() == Counts(accepted=0, served=0, open=0, faults={})
+    assert ledger.counts() == Counts(accepted=0, served=0, exchanged=0, open=0, faults={})
     assert ledger.facts() is None
 
 
 def test_a_conversation_is_open_until_its_last_reply(ledger: Ledger) -> None:
     session = ledger.accept(facts)
     assert session.receive(b"PI") == KEEP_READING
-    assert ledger.counts() == Counts(accepted=1, served=0, open=1, faults={})
+    assert ledger.counts() == Counts(accepted=1, served=0, exchanged=0, open=1, faults={})
     assert session.receive(b"NG") == Reply(b"PONG", Then.CLOSE)
-    assert ledger.counts() == Counts(accepted=1, served=1, open=0, faults={})
+    assert ledger.counts() == Counts(accepted=1, served=1, exchanged=0, open=0, faults={})
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError(), ssl.SSLEOFError(8, "EOF")])
@@ -57,7 +57,7 @@ def test_a_loss_after_the_close_changes_nothing(ledger: Ledger, error: Exception
 def test_a_fault_of_the_peer_hangs_up_and_is_counted_by_kind(ledger: Ledger, data: bytes, fault: Kind) -> None:
     session = ledger.accept(facts)
     assert session.receive(data) == HANG_UP
-    assert ledger.counts() == Counts(accepted=1, served=0, open=0, faults={fault: 1})
+    assert ledger.counts() == Counts(accepted=1, served=0, exchanged=0, open=0, faults={fault: 1})
 
 
 def test_the_loss_that_follows_a_fault_is_not_a_second_one(ledger: Ledger) -> None:
@@ -82,7 +82,7 @@ def test_a_connection_that_is_lost_too_early_is_a_fault(ledger: Ledger, error: E
     session = ledger.accept(facts)
     session.lost(error)
     session.lost(error)
-    assert ledger.counts() == Counts(accepted=1, served=0, open=0, faults={fault: 1})
+    assert ledger.counts() == Counts(accepted=1, served=0, exchanged=0, open=0, faults={fault: 1})
 
 
 def test_faults_of_each_kind_add_up(ledger: Ledger) -> None:

@@ -18,9 +18,10 @@ from tests.campaigns import MACHINE, TRACE
 
 from loopmark import campaign as campaigns
 from loopmark import limits, plan, store
-from loopmark.campaign import Prepared, Request, prepare
+from loopmark.campaign import Prepared, prepare
 from loopmark.case import Case, Cores, Metric, Role
 from loopmark.cli.measuring import status_of
+from loopmark.cli.options import request_of
 from loopmark.codec import MismatchError
 from loopmark.errors import FactsError, Kind, TrafficError, UnavailableError
 from loopmark.plan import MATRIX, alive_together, order_of, pair_label, pairs_of, rounds_of
@@ -111,7 +112,7 @@ def test_rounds_keep_to_the_order_of_the_callers(index: int) -> None:
 
 
 def test_a_value_is_planned_longer_where_others_are_faster_on_both_sides() -> None:
-    assert plan.margin_of(CASE) > plan.margin_of(replace(CASE, role=Role.BOTH))
+    assert plan.margin_of(CASE, "connection") > plan.margin_of(replace(CASE, role=Role.BOTH), "connection")
 
 
 # From a user's words to a campaign
@@ -132,8 +133,8 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
         }
         monkeypatch.setattr(campaigns, "survey", lambda plugin: Survey(registry=known, findings=findings))
         monkeypatch.setattr(limits, "cores", lambda: (0, 1))
-        request = Request(effort=MATRIX, roles=(Role.PAIR,), concurrencies=(100,), certificates=tmp_path / "certs")
-        return prepare(replace(request, **wishes))  # type: ignore[arg-type]  # the tests know the fields
+        wishes = {"roles": (Role.PAIR,), "concurrencies": (100,), "certificates": tmp_path / "certs", **wishes}
+        return prepare(request_of(MATRIX, wishes))
 
     return ask
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmark import plan
-from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.case import Benchmark, Case, Conversation, Cores, Role
 from loopmark.errors import UsageError
 from loopmark.plan import DEFAULT, FAST, MAXIMUM_CONCURRENCY, RIGOROUS, Effort
 from loopmark.record import Arm, Kind
@@ -21,8 +21,12 @@ from loopmark.spi import TLSProfile
 QUESTION = Benchmark(
     name="tls_pingpong",
     question="What?",
-    service=lambda: AnswerOnce(b"PING", b"PONG"),
-    talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),
+    conversations={
+        "": Conversation(
+            service=lambda: AnswerOnce(b"PING", b"PONG"),
+            talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),),
+        )
+    },
     tls=TLSProfile(),
 )
 ONE = Case(benchmark="tls_pingpong", concurrency=1, role=Role.BOTH, peer=None, cores=Cores.SHARED, tls=None)
@@ -50,9 +54,8 @@ def cases(
     concurrencies: Sequence[int] = (),
     connections: Sequence[int] = (),
 ) -> list[Case]:
-    return plan.cases_of(
-        QUESTION, peer="peer", cores=cores, roles=roles, concurrencies=concurrencies, connections=connections
-    )
+    axes = plan.Axes(roles=tuple(roles), concurrencies=tuple(concurrencies), connections=tuple(connections))
+    return plan.cases_of(QUESTION, "", axes, peer="peer", cores=cores)
 
 
 # Loops

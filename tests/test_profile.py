@@ -257,7 +257,13 @@ def test_py_spy_beside_the_interpreter_is_found_and_what_it_can_do(
 
 KNOWN = registry()
 TOOL = pyspy.Tool(path="py-spy", is_native=True)
-PLAIN = {"units": 900, "wall": [5e-4] * 3, "cpu": [4e-4, 3e-4, 2e-4], "kernel": 0.2, "floor": [1.5e-4] * 3}
+PLAIN: dict[str, Any] = {
+    "units": 900,
+    "wall": [5e-4] * 3,
+    "cpu": [4e-4, 3e-4, 2e-4],
+    "kernel": 0.2,
+    "floor": [2e-4, 1.5e-4, 1e-4],
+}
 BEFORE = {"cpu": 1.0, "wall": 5.0, "delay": 0.0, "switches": [0, 0], "threads": 1, "functions": {}, "above": {}}
 
 
@@ -318,6 +324,11 @@ def test_every_run_is_told_before_it_begins(tmp_path: Path) -> None:
 
 def test_figures_without_a_profiler_are_medians() -> None:
     assert profiled().plain.cpu == 3e-4
+
+
+def test_the_floor_is_compared_with_what_was_measured_beside_it() -> None:
+    floors = [0.2 * each for each in PLAIN["cpu"]]
+    assert profiled(FakeRunner({**PLAIN, "floor": floors})).plain.floor == pytest.approx(0.2 * 3e-4)
 
 
 @pytest.mark.parametrize(
@@ -417,6 +428,11 @@ def test_without_floor_and_kernel_all_is_the_rest() -> None:
     text = printed(FakeRunner({**PLAIN, "floor": [], "kernel": None}), subject(floor=False))
     assert "all, trio's own code and Python: 300 us of 300 us per connection, 100 %" in text
     assert "There is no floor" in text
+
+
+def test_a_rest_below_nothing_is_called_noise() -> None:
+    text = printed(FakeRunner({**PLAIN, "kernel": 0.6}))
+    assert "the rest, trio's own code and Python: nothing that these figures could tell from noise" in text
 
 
 def test_plain_tcp_says_nothing_of_floors() -> None:

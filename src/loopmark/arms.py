@@ -146,7 +146,7 @@ class Arms:
             is_field=is_field,
         )
         self.campaign.proof_seconds += answer.get("proof_seconds", 0.0)
-        if trace and "error" not in answer:
+        if "trace" in answer:
             seen = Trace(**{**answer["trace"], "records": tuple(answer["trace"]["records"])})
             self.campaign.traces.setdefault(name, {})[arm.label] = seen
             if answer["judgement"]:

@@ -17,18 +17,22 @@ from typing import Any
 import pyperf
 
 from loopmark import procfs, tls, wire
-from loopmark.case import Benchmark
+from loopmark.case import Benchmark, Conversation, Traffic
 from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
 from loopmark.peer import Handle, LoopWitness, die_with_parent, place, spawned
 from loopmark.readings import Readings
 from loopmark.relay import RecordingRelay
-from loopmark.spi import Backend, Facts
+from loopmark.resumption import resume_from_now_on
+from loopmark.spi import Backend, Facts, TLSProfile
 from loopmark.task import Order, Task, order_from
-from loopmark.traffic import Target, churn, hold, release, visit
+from loopmark.traffic import DATAGRAM_DEADLINE, Stopwatch, Target, converse, fetch, hold, release, visit
 from loopmark.turns import Turns
 
 # Clocks differ a little; a process on one core cannot use more CPU time than there was wall time.
 CLOCK_SHARE, CLOCK_SECONDS = 0.005, 50e-6
+
+PACE_SECONDS = 0.005
+"""What is timed to find the pace lasts at least so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,45 @@ class Value:
     wall: float
     client_cpu: float
     server_cpu: float
+
+
+class _Clocks:
+    """Reads the clocks of both sides around what is timed."""
+
+    def __init__(self, server_clock: Callable[[], float], resting: Callable[[int], float]) -> None:
+        self._server_clock = server_clock
+        self._resting = resting
+        self._connections = 0
+        self._server_end: float | None = None
+        self.server_cpu = 0.0
+
+    def start(self, connections: int) -> None:
+        """Start when the server has so many connections open, and is at rest."""
+        self._connections = connections
+        self._server_start = self._resting(connections)
+        self._cpu = time.process_time()
+        self._wall = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stop the client's clocks, and see what the server has used so far."""
+        self.wall = time.perf_counter() - self._wall
+        self.client_cpu = time.process_time() - self._cpu
+        self.server_so_far = self._server_clock() - self._server_start
+
+    def rest(self) -> None:
+        """Stop the server's clock once it is at rest; only the first call does."""
+        if self._server_end is None:
+            self._server_end = self._resting(self._connections)
+            self.server_cpu = self._server_end - self._server_start
+
+
+def _untimed() -> Stopwatch:
+    """Return a watch that takes no time."""
+
+    def ignore(*_: int) -> None:
+        pass
+
+    return Stopwatch(start=ignore, stop=ignore, rest=ignore)
 
 
 class Caller:
@@ -50,6 +93,7 @@ class Caller:
         # First of all, as on the other side: libraries that are mapped after the same steps lie at the same addresses.
         self.backend: Backend = task.contender.load()
         self.benchmark: Benchmark = task.load_benchmark()
+        self.conversation: Conversation = self.benchmark.conversation(task.case.variant)
         self.loops = LoopWitness(self.backend)
         client = None
         if task.case.tls is not None:
@@ -58,7 +102,8 @@ class Caller:
         server.wait_until_ready()
         # Only now, so that the two sides of an arm can import at the same time, each on a core.
         place(task.cpu)
-        self.target = Target(address=server.address, talk=self.benchmark.talk, tls=client, options=task.options)
+        talk, *others = self.conversation.talks
+        self.target = Target(address=server.address, talk=talk, tls=client, options=task.options, others=tuple(others))
         self._server_clock = procfs.cpu_clock(server.pid)
         self._readings = Readings(server)
         self._peak = 0
@@ -68,16 +113,38 @@ class Caller:
 
         Raises FactsError when a fact contradicts the case.
         """
+        if self.conversation.traffic is Traffic.DATAGRAMS:
+            facts, theirs = self.backend.run(self._send)
+            self.loops.check(facts.loop)
+            return _check_facts(facts, theirs, profile=None, nodelay=None)
+        resumed = self.case.tls is not None and self.case.tls.resumed
+        if resumed:
+            assert self.target.tls is not None
+            resume_from_now_on(self.target.tls, self.target.address, self.target.talk, self.task.options)
         facts = self.backend.run(lambda: visit(self.backend, self.target))
         self.loops.check(facts.loop)
-        theirs = self.backend.run(lambda: self._hold(at_once))
-        return _check_facts(facts, theirs, self.case.tls is not None, self.task.options.nodelay)
+        theirs = self.backend.run(lambda: self._hold(self.conversation.slots or at_once))
+        return _check_facts(facts, theirs, profile=self.case.tls, nodelay=self.task.options.nodelay)
 
     def warm_up(self, connections: int) -> None:
         """Make untimed connections, where there is no warm-up value."""
-        concurrency = min(connections, self.case.concurrency)
-        traffic = self.backend.churn or churn
-        self.backend.run(lambda: traffic(self.backend, self.target, connections=connections, concurrency=concurrency))
+        self.backend.run(lambda: self._converse(_untimed(), connections, min(connections, self.case.concurrency)))
+
+    async def _converse(self, watch: Stopwatch, count: int, concurrency: int) -> tuple[int, int]:
+        return await converse(self.backend, self.target, self.conversation, watch, count=count, concurrency=concurrency)
+
+    async def _send(self) -> tuple[Facts, dict[str, Any]]:
+        """Have one answer to a datagram, and the facts of both sides."""
+        sock = await self.backend.open_datagrams(self.target.address)
+        try:
+            facts = sock.facts()
+            reply = await sock.exchange(self.target.talk.parts[0], DATAGRAM_DEADLINE)
+        finally:
+            await sock.close()
+        if reply is None:
+            raise FactsError("the server does not answer a datagram")
+        self.target.talk.check(reply)
+        return facts, self.server.ask("facts")
 
     async def _hold(self, count: int) -> dict[str, Any]:
         """Hold connections open at once, and let the server say that it has as many."""
@@ -106,63 +173,94 @@ class Caller:
 
     def trace(self) -> dict[str, Any]:
         """Have the conversation once through the recording relay; raises FactsError when the wire tells otherwise."""
+        policy = self.benchmark.close_policy(self.case.variant)
+        if policy is None:
+            return {}
         with RecordingRelay(self.server.address) as relay:
             target = dataclasses.replace(self.target, address=relay.address)
-            self.backend.run(lambda: visit(self.backend, target))
+            reply = self.backend.run(lambda: fetch(self.backend, target))
             traces = relay.traces()
         if len(traces) != 1:
             raise FactsError(f"one conversation used {len(traces)} connections")
-        why = wire.judge(traces[0], self.benchmark.close_policy, tls=self.case.tls, talk=self.benchmark.talk)
+        # By the reply that really came: of a reference's the talk may accept another header.
+        talk = dataclasses.replace(self.target.talk, reply=reply)
+        why = wire.judge(traces[0], policy, tls=self.case.tls, talk=talk, go_ahead=self.task.options.go_ahead)
         return {"trace": dataclasses.asdict(traces[0]), "judgement": why}
 
-    def time(self, connections: int) -> Value:
-        """Take one value of `connections` connections; raises FactsError when any count or clock does not fit."""
+    def time(self, count: int) -> Value:
+        """Take one value of `count` units; raises FactsError when any count or clock does not fit."""
         overflows = procfs.listen_overflows()
-        before = self.server.ask("counts")
-        server_start = self._at_rest()
-        wall, client_cpu, server_so_far, replies = self.backend.run(lambda: self._timed(connections))
-        server_cpu = self._at_rest() - server_start
-        value = Value(wall=wall, client_cpu=client_cpu, server_cpu=server_cpu)
-        after = self.server.ask("counts")
-        self._check_counts(before, after, connections, replies)
+        before = self._settled()
+        clocks = _Clocks(self._server_clock, self._resting)
+        watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
+        replies, connections = self.backend.run(lambda: self._converse(watch, count, self.case.concurrency))
+        clocks.rest()
+        after = self._settled()
+        self._check_counts(before, after, count, connections, replies)
         if overflows is not None and procfs.listen_overflows() != overflows:
             raise VoidError("the accept queue overflowed, so the kernel dropped connections: the value is void")
         if self.task.cpu is not None:
-            for side, cpu in (("client", client_cpu), ("server", server_so_far - server_start)):
-                if cpu > wall * (1 + CLOCK_SHARE) + CLOCK_SECONDS:
-                    raise FactsError(f"on one core the {side} used {cpu:.6f} s of CPU time in {wall:.6f} s")
-        return value
+            for side, cpu in (("client", clocks.client_cpu), ("server", clocks.server_so_far)):
+                if cpu > clocks.wall * (1 + CLOCK_SHARE) + CLOCK_SECONDS:
+                    raise FactsError(f"on one core the {side} used {cpu:.6f} s of CPU time in {clocks.wall:.6f} s")
+        return Value(wall=clocks.wall, client_cpu=clocks.client_cpu, server_cpu=clocks.server_cpu)
 
-    async def _timed(self, connections: int) -> tuple[float, float, float, int]:
-        traffic = self.backend.churn or churn
-        cpu = time.process_time()
-        start = time.perf_counter()
-        replies = await traffic(self.backend, self.target, connections=connections, concurrency=self.case.concurrency)
-        wall = time.perf_counter() - start
-        client_cpu = time.process_time() - cpu
-        return wall, client_cpu, self._server_clock(), replies
+    def _settled(self, connections: int = 0) -> dict[str, Any]:
+        """Ask for the counts once so many connections are open.
+
+        The server may not have heard yet of all that its client has begun or ended.
+        """
+        for _ in range(2_000):
+            counts = self.server.ask("counts")
+            if counts["open"] == connections or not self.server.counted:
+                break
+            time.sleep(0.0005)
+        return counts
+
+    def _resting(self, connections: int) -> float:
+        self._settled(connections)
+        return self._at_rest()
 
     def _at_rest(self) -> float:
         """Wait until the server's CPU clock stands still; return it, in seconds."""
-        last = self._server_clock()
+        last, still = self._server_clock(), 0
         for _ in range(10_000):
             time.sleep(0.0005)
             now = self._server_clock()
-            if now == last:
+            # Twice, since a server that is kept from its core stands still, too.
+            still = still + 1 if now == last else 0
+            if still == 2:
                 return now
             last = now
         raise FactsError("the server never comes to rest after its clients are gone")
 
-    def _check_counts(self, before: dict[str, Any], after: dict[str, Any], connections: int, replies: int) -> None:
-        counted = {"replies that the client received": replies}
+    def pace(self, count: int) -> float:
+        """Return the wall seconds of one unit, from `count` units or as many more as the clocks need."""
+        while (wall := self.time(count).wall) < PACE_SECONDS:
+            count *= 8
+        return wall / count
+
+    def _check_counts(
+        self, before: dict[str, Any], after: dict[str, Any], count: int, connections: int, replies: int
+    ) -> None:
+        counted = {"replies that the client received": (replies, count)}
         if after["handshakes"] is not None:
-            counted["handshakes that the server completed"] = after["handshakes"] - before["handshakes"]
+            counted["handshakes that the server completed"] = (after["handshakes"] - before["handshakes"], connections)
+            resumed = self.case.tls is not None and self.case.tls.resumed
+            older = after["resumptions"] - before["resumptions"]
+            counted["handshakes that resumed a session"] = (older, connections if resumed else 0)
         if self.server.counted:
-            counted["connections that the server accepted"] = after["accepted"] - before["accepted"]
-            counted["conversations that the server finished"] = after["served"] - before["served"]
-        for what, count in counted.items():
-            if count != connections:
-                raise FactsError(f"{what}: {count} instead of {connections}")
+            many = self.conversation.traffic in (Traffic.MESSAGES, Traffic.POOL, Traffic.DATAGRAMS)
+            called = 0 if self.conversation.traffic is Traffic.DATAGRAMS else connections
+            for what, name, due in (
+                ("connections that the server accepted", "accepted", called),
+                ("conversations that the server finished", "served", called),
+                ("messages that the server answered", "exchanged", count if many else 0),
+            ):
+                counted[what] = (after[name] - before[name], due)
+        for what, (found, due) in counted.items():
+            if found != due:
+                raise FactsError(f"{what}: {found} instead of {due}")
 
     def measure(
         self, turns: Turns, proof: dict[str, Any], *, loops: int, warmups: int, values: int, surplus: int = 0
@@ -221,7 +319,9 @@ def pyperf_worker(
     return benchmark.get_runs()[0]
 
 
-def _check_facts(ours: Facts, theirs: dict[str, Any], secure: bool, nodelay: bool) -> dict[str, Any]:
+def _check_facts(
+    ours: Facts, theirs: dict[str, Any], *, profile: TLSProfile | None, nodelay: bool | None
+) -> dict[str, Any]:
     """Put the facts together: `equal` must be the same for all contenders; each side's own are kept beside."""
     equal = {
         "nodelay": ours.nodelay,
@@ -237,15 +337,27 @@ def _check_facts(ours: Facts, theirs: dict[str, Any], secure: bool, nodelay: boo
             raise FactsError(f"the client's side says {name} is {equal[name]}, the server's {theirs[name]}")
     if ours.nodelay is not nodelay:
         raise FactsError(f"TCP_NODELAY is {ours.nodelay}")
-    if secure and not ours.verified:
-        raise FactsError("the client has not verified the server's certificate and name")
-    if secure and ours.session_reused:
-        raise FactsError("the handshake resumed an older session instead of being a full one")
+    if profile is not None:
+        _check_tls(ours, theirs, profile)
     return {
         "equal": equal,
         "client": {"loop": ours.loop, "transport": ours.transport},
         "server": {"loop": theirs.get("loop"), "transport": theirs.get("transport")},
     }
+
+
+def _check_tls(ours: Facts, theirs: dict[str, Any], profile: TLSProfile) -> None:
+    if not ours.verified:
+        raise FactsError("the client has not verified the server's certificate and name")
+    if ours.session_reused and not profile.resumed:
+        raise FactsError("the handshake resumed an older session instead of being a full one")
+    # Some libraries do not let us see it; the server's counters do.
+    if profile.resumed and ours.session_reused is False:
+        raise FactsError("the handshake was a full one instead of resuming an older session")
+    if profile.cipher is not None and ours.cipher != profile.cipher:
+        raise FactsError(f"the cipher is {ours.cipher} instead of {profile.cipher}")
+    if profile.client_key is not None and theirs.get("verified") is False:
+        raise FactsError("the server has not verified the client's certificate")
 
 
 def fulfil(order: Order, server: Handle, turns: Turns) -> None:
@@ -258,7 +370,7 @@ def fulfil(order: Order, server: Handle, turns: Turns) -> None:
     if order.untimed:
         caller.warm_up(order.untimed)
     if not order.values:
-        answer["pace"] = caller.time(order.loops).wall / order.loops
+        answer["pace"] = caller.pace(order.loops)
     proof = {**answer, "proof_seconds": time.perf_counter() - start}
     if not order.values:
         turns.tell(proof)

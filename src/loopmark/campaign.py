@@ -2,24 +2,28 @@
 
 import random
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loopmark import certs, limits, machine, plan
+from loopmark import certs, limits, machine, nginx_setup, plan
 from loopmark.arms import Assign
-from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.case import UNITS, Benchmark, Case, Cores, Role, Traffic
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey, survey
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Outcome
 from loopmark.registry import ALIASES
+from loopmark.spi import Options, TLSProfile
 from loopmark.task import Task
 from loopmark.tls import Identity
 from loopmark.verdicts import MARGIN
 
 FORK_IS_SAFE = sys.platform.startswith("linux")
 """Elsewhere the system's own libraries may have started threads or hold state that a fork breaks."""
+
+REFERENCES = {nginx_setup.CONTENDER.name: nginx_setup}
+"""Servers that are not ours: modules that can find them and say how they are played."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +33,8 @@ class Request:
     contenders: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     benchmarks: tuple[str, ...] = ("tls_pingpong",)
-    concurrencies: tuple[int, ...] = ()
-    connections: tuple[int, ...] = ()
-    roles: tuple[Role, ...] = ()
+    """Each all of its cases, or one: `tcp_echo:1KiB`."""
+    axes: plan.Axes = field(default_factory=plan.Axes)
     peer: str | None = None
     baseline: str = "asyncio"
     twins: int = 1
@@ -58,13 +61,13 @@ def prepare(request: Request) -> Prepared:
     known = survey(request.plugin)
     baseline = ALIASES.get(request.baseline, request.baseline)
     names = _contenders(known, request, baseline)
-    peer = _peer(known, request.peer)
-    benchmarks = [known.registry.benchmark(name) for name in request.benchmarks]
+    asked = _asked(known, request.benchmarks)
+    peers = {each: _peer(known, request, *each) for each in asked}
     pair = limits.cores()
-    campaign = _campaign(request, known, baseline, [*names, peer, *request.hidden])
+    campaign = _campaign(request, known, baseline, [*names, *peers.values(), *request.hidden])
     campaign.notes += [
         f"{name} runs in fresh processes, with wider intervals: its import starts a thread or patches modules."
-        for name in dict.fromkeys([*names, peer])
+        for name in dict.fromkeys([*names, *peers.values()])
         if not known.findings[name].fork_safe
     ]
     if request.fresh:
@@ -75,13 +78,23 @@ def prepare(request: Request) -> Prepared:
         )
     if pair is None:
         campaign.notes.append("This system cannot pin processes to cores: placement is the system's.")
-    for benchmark in benchmarks:
-        _add_cases(campaign, request, known, names, benchmark, peer=peer, cores=len(set(pair)) if pair else 0)
+    for (name, variant), peer in peers.items():
+        benchmark = known.registry.benchmark(name)
+        _add_cases(campaign, request, known, names, benchmark, variant, peer=peer, cores=len(set(pair)) if pair else 0)
     limits.check(max(planned.case.concurrency for planned in campaign.cases))
-    identity = None
-    if any(benchmark.tls for benchmark in benchmarks):
-        identity = certs.ensure(request.certificates)
-    return Prepared(campaign=campaign, assign=_assigner(known, identity, pair, request, baseline))
+    profiles = dict.fromkeys(planned.case.tls for planned in campaign.cases if planned.case.tls)
+    identities = {profile: certs.ensure(request.certificates, key=profile.key) for profile in profiles}
+    return Prepared(campaign=campaign, assign=_assigner(known, identities, pair, request, baseline))
+
+
+def _asked(known: Survey, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the benchmarks and conversations that are meant: all of a benchmark, or one."""
+    asked = []
+    for name in names:
+        benchmark = known.registry.benchmark(name)
+        _, colon, variant = name.partition(":")
+        asked += [(benchmark.name, each) for each in ([variant] if colon else benchmark.conversations)]
+    return list(dict.fromkeys(asked))
 
 
 def _contenders(known: Survey, request: Request, baseline: str) -> list[str]:
@@ -100,13 +113,22 @@ def _runnable(known: Survey, name: str) -> Finding:
     return finding
 
 
-def _peer(known: Survey, name: str | None) -> str:
-    if name is not None:
-        return _runnable(known, name).name
-    for peer in plan.PEERS:
-        if known.findings[peer].status == "ok":
-            return peer
-    raise UnavailableError(f"none of {', '.join(plan.PEERS)} can run here: name another peer with --peer NAME")
+def _peer(known: Survey, request: Request, name: str, variant: str) -> str:
+    """Return the fixed other side: the one that was asked for, or the fastest that can do it."""
+    benchmark = known.registry.benchmark(name)
+    roles = request.axes.roles or tuple(role for _, each in benchmark.usual for role in each)
+    needs = benchmark.needs(variant, serving=Role.CLIENT in roles, calling=Role.SERVER in roles)
+    if request.peer is not None:
+        peer = _runnable(known, request.peer)
+        if missing := needs - set(peer.features):
+            lacks = ", ".join(sorted(missing))
+            raise UnavailableError(f"the peer {peer.name} cannot run {name}: it has no {lacks}; name another one")
+        return peer.name
+    for peer_name in plan.PEERS:
+        finding = known.findings[peer_name]
+        if finding.status == "ok" and needs <= set(finding.features):
+            return peer_name
+    raise UnavailableError(f"none of {', '.join(plan.PEERS)} can run {name} here: name another peer with --peer NAME")
 
 
 def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[str]) -> Campaign:
@@ -122,7 +144,7 @@ def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[st
         # Short enough to be typed again.
         seed=request.seed if request.seed is not None else random.SystemRandom().randrange(1_000_000),
         mode=request.effort.mode,
-        baseline=plan.pair_label(baseline, baseline) if Role.PAIR in request.roles else baseline,
+        baseline=plan.pair_label(baseline, baseline) if Role.PAIR in request.axes.roles else baseline,
         margin=request.margin,
         target=request.effort.target,
         machine=facts,
@@ -141,31 +163,31 @@ def _add_cases(
     known: Survey,
     names: Sequence[str],
     benchmark: Benchmark,
+    variant: str,
     *,
     peer: str,
     cores: int,
 ) -> None:
-    cases = plan.cases_of(
-        benchmark,
-        peer=peer,
-        cores=cores,
-        roles=request.roles,
-        concurrencies=request.concurrencies,
-        connections=request.connections,
-    )
+    cases = plan.cases_of(benchmark, variant, request.axes, peer=peer, cores=cores)
+    roles = {case.role for case in cases}
+    needs = benchmark.needs(variant, serving=roles != {Role.CLIENT}, calling=roles != {Role.SERVER})
+    shown = f"{benchmark.name}:{variant}" if variant else benchmark.name
     able = []
     for name in names:
-        missing = ", ".join(sorted(benchmark.needs - set(known.findings[name].features)))
+        missing = ", ".join(sorted(needs - set(known.findings[name].features)))
         if not missing:
             able.append(name)
-        elif name in (names[0], *map(_full_name, request.contenders)):
-            raise UnavailableError(f"{name} cannot run {benchmark.name}: it has no {missing}")
-        else:
-            reason = f"has no {missing}"
-            campaign.outcomes.append(Outcome(arm=name, case=benchmark.name, status="unsupported", reason=reason))
-    if not benchmark.needs <= set(known.findings[peer].features):
-        raise UnavailableError(f"the peer {peer} cannot run {benchmark.name}: name another with --peer NAME")
-    if Role.PAIR in request.roles:
+            continue
+        if name in (names[0], *map(_full_name, request.contenders)) and len(request.benchmarks) == 1:
+            raise UnavailableError(f"{name} cannot run {shown}: it has no {missing}")
+        campaign.outcomes += [
+            Outcome(arm=name, case=each, status="unsupported", reason=f"has no {missing}")
+            for each in ([case.name for case in cases] if variant else [benchmark.name])
+        ]
+    if names[0] not in able:
+        campaign.notes.append(f"{shown} was left out: the baseline {names[0]} cannot run it.")
+        return
+    if Role.PAIR in roles:
         arms = plan.pairs_of(able, names[0])
     else:
         arms = plan.arms_of(
@@ -174,15 +196,43 @@ def _add_cases(
             hidden=request.hidden,
             twins=request.twins,
             control=request.control,
-            floor=benchmark.tls is not None,
+            floor=benchmark.tls is not None and benchmark.conversation(variant).traffic is Traffic.CHURN,
+            references=_references(campaign, benchmark, [case for case in cases if plan.takes_references(case)]),
         )
     for case in cases:
         if request.control and (case.connections or case.burst) and case.minimum_loops % plan.CONTROL_SHARE:
             share = plan.CONTROL_SHARE
             raise UsageError(f"--control counts one connection in {share} less: give -n a multiple of {share}")
         campaign.cases.append(
-            CasePlan(case=case, arms=arms, loops=0, question=benchmark.question, close=benchmark.close_policy)
+            CasePlan(
+                case=case,
+                arms=tuple(arm for arm in arms if arm.kind is not Kind.REFERENCE or plan.takes_references(case)),
+                loops=0,
+                question=benchmark.question,
+                close=benchmark.close_policy(variant),
+                unit=UNITS[benchmark.conversation(variant).traffic],
+            )
         )
+
+
+def _references(campaign: Campaign, benchmark: Benchmark, cases: Sequence[Case]) -> list[str]:
+    """Return the references that can run here; whoever cannot is skipped, with the reason."""
+    able = []
+    for name in benchmark.references if cases else ():
+        try:
+            _, build = REFERENCES[name].find()
+        except UnavailableError as error:
+            campaign.outcomes += [
+                Outcome(arm=name, case=case.name, status="skipped", reason=str(error)) for case in cases
+            ]
+            continue
+        able.append(name)
+        note = (
+            f"{name} is a reference and no contender: {build}, another program, whose memory has a layout of its own."
+        )
+        if note not in campaign.notes:
+            campaign.notes.append(note)
+    return able
 
 
 def _full_name(name: str) -> str:
@@ -190,7 +240,11 @@ def _full_name(name: str) -> str:
 
 
 def _assigner(
-    known: Survey, identity: Identity | None, pair: tuple[int, int] | None, request: Request, baseline: str
+    known: Survey,
+    identities: Mapping[TLSProfile, Identity],
+    pair: tuple[int, int] | None,
+    request: Request,
+    baseline: str,
 ) -> Assign:
     """Put the contender on the side that its role says, its caller or the fixed peer on the other, each on its core."""
 
@@ -205,17 +259,20 @@ def _assigner(
         if case.cores is Cores.SHARED:
             client_core = server_core
 
+        conversation = known.registry.benchmark(case.benchmark).conversation(case.variant)
+
         def task(name: str, cpu: int | None) -> Task:
             return Task(
-                contender=known.registry.contender(name),
+                contender=known.registry.contender(name) if name in known.findings else REFERENCES[name].CONTENDER,
                 benchmark=known.registry.benchmarks[case.benchmark],
                 case=case,
-                identity=identity if case.tls else None,
+                identity=identities[case.tls] if case.tls else None,
                 cpu=cpu,
+                options=Options(go_ahead=conversation.go_ahead),
             )
 
-        safe = FORK_IS_SAFE and all(known.findings[name].fork_safe for name in (server, client))
-        fresh = request.fresh or not safe
+        ours = [known.findings[name] for name in (server, client) if name in known.findings]
+        fresh = request.fresh or not (FORK_IS_SAFE and all(each.fork_safe for each in ours))
         return task(server, server_core), task(client, client_core), fresh
 
     return assign

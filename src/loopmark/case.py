@@ -4,13 +4,14 @@ The name of a case is what pyperf stores: it holds every axis and never the cont
 contenders can be compared and different settings can never be mixed up.
 """
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from loopmark.errors import UsageError
 from loopmark.service import Service, Talk
-from loopmark.spi import Feature, TLSProfile
+from loopmark.spi import Answer, Feature, TLSProfile
 
 
 class Role(StrEnum):
@@ -59,33 +60,146 @@ class ClosePolicy(StrEnum):
 
     `both-notify`: the server sends its reply, close_notify, FIN; the client reads to the end of the stream, sends its
     own close_notify and closes; nobody waits a round trip for it. `fin`: the same on plain TCP, without close_notify.
+
+    `client-notify`, `client-fin`: the client ends a conversation that could go on, and the server then ends it, too.
+    `half-close`: the client ends its stream and reads on; the server answers what it has read, and then ends.
     """
 
     BOTH_NOTIFY = "both-notify"
     FIN = "fin"
+    CLIENT_NOTIFY = "client-notify"
+    CLIENT_FIN = "client-fin"
+    HALF_CLOSE = "half-close"
+
+
+class Traffic(StrEnum):
+    """What a value is made of.
+
+    `churn`: connections, each for one conversation. `messages`: round trips on connections that are open all the time.
+    `pool`: the same on few connections that many share. `datagrams`: round trips without connections. `lookups`: names
+    that are looked up, without a server. `idle`: connections that do nothing, whose memory is what is measured.
+    """
+
+    CHURN = "churn"
+    MESSAGES = "messages"
+    POOL = "pool"
+    DATAGRAMS = "datagrams"
+    LOOKUPS = "lookups"
+    IDLE = "idle"
+
+
+UNITS = {
+    Traffic.CHURN: "connection",
+    Traffic.MESSAGES: "round trip",
+    Traffic.POOL: "request",
+    Traffic.DATAGRAMS: "round trip",
+    Traffic.LOOKUPS: "lookup",
+    Traffic.IDLE: "connection",
+}
+"""What all figures of a case are per."""
+
+
+SERVERS_ONLY = frozenset({Feature.FILES, Feature.SENDFILE})
+CLIENTS_ONLY = frozenset({Feature.LIMITER, Feature.RESOLVER})
+"""What only one side of a conversation has to be able to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """A name to look up, and the addresses of which at least one must be found, and no other."""
+
+    host: str
+    family: socket.AddressFamily
+    addresses: frozenset[str]
+
+
+def _nothing() -> Service:
+    raise UsageError("this conversation has no service")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Both sides of what is said.
+
+    `talks` take turns over the connections of a value. In a `pool` there are as many connections as `slots`.
+    """
+
+    service: Callable[[], Service] = _nothing
+    talks: tuple[Talk, ...] = ()
+    traffic: Traffic = Traffic.CHURN
+    slots: int = 0
+    go_ahead: bytes = b""
+    """What a server says in the clear before both sides upgrade to TLS."""
+    answer: Answer | None = None
+    """A datagram server's side."""
+    lookups: tuple[Lookup, ...] = ()
+    needs: frozenset[Feature] = frozenset()
+    """What a backend must be able to do besides TCP or TLS."""
+
+    @property
+    def talk(self) -> Talk:
+        """The first of the talks."""
+        return self.talks[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """One question: the conversation on both sides, and the numbers of connections that it is asked with."""
+    """One question: its conversations by name, "" where there is one only, and the loads that it is asked with."""
 
     name: str
     question: str
-    service: Callable[[], Service]
-    talk: Talk
+    conversations: Mapping[str, Conversation]
     tls: TLSProfile | None
     concurrencies: tuple[int, ...] = (1, 10, 100, 1000)
     bursts: tuple[int, ...] = (1000, 1500, 2000, 2500)
+    usual: tuple[tuple[int, tuple[Role, ...]], ...] = ((100, (Role.SERVER, Role.CLIENT)), (1, (Role.BOTH,)))
+    """Connections at a time and roles where nothing else is asked for."""
+    roles: tuple[Role, ...] = (Role.SERVER, Role.CLIENT, Role.BOTH, Role.PAIR)
+    """Those that make sense."""
+    references: tuple[str, ...] = ()
+    """Servers that are not ours and can serve it, too: `nginx` what is a GET of static content."""
+
+    def conversation(self, variant: str) -> Conversation:
+        """Return one of the conversations; raises UsageError with those that exist."""
+        if variant not in self.conversations:
+            raise UsageError(f"unknown case {self.name}:{variant}; there are {', '.join(self.variants)}")
+        return self.conversations[variant]
 
     @property
-    def close_policy(self) -> ClosePolicy:
-        """The close policy that the wire must show."""
-        return ClosePolicy.FIN if self.tls is None else ClosePolicy.BOTH_NOTIFY
+    def variants(self) -> tuple[str, ...]:
+        """Every conversation as `-w` names it."""
+        return tuple(f"{self.name}:{variant}" if variant else self.name for variant in self.conversations)
 
-    @property
-    def needs(self) -> frozenset[Feature]:
-        """What a backend must be able to do to take part."""
-        return frozenset({Feature.TCP if self.tls is None else Feature.TLS})
+    def close_policy(self, variant: str) -> ClosePolicy | None:
+        """Return the close policy that the wire must show; None where there are no connections to close."""
+        conversation = self.conversation(variant)
+        match conversation.traffic:
+            case Traffic.DATAGRAMS | Traffic.LOOKUPS:
+                return None
+            case Traffic.MESSAGES | Traffic.POOL | Traffic.IDLE:
+                return ClosePolicy.CLIENT_FIN if self.tls is None else ClosePolicy.CLIENT_NOTIFY
+        if self.tls is not None:
+            return ClosePolicy.BOTH_NOTIFY
+        return ClosePolicy.HALF_CLOSE if b"" in conversation.talk.parts else ClosePolicy.FIN
+
+    def needs(self, variant: str, *, serving: bool = True, calling: bool = True) -> frozenset[Feature]:
+        """Return what a backend must be able to do that serves, calls, or does both."""
+        conversation = self.conversation(variant)
+        needs = set(conversation.needs)
+        if conversation.traffic is Traffic.DATAGRAMS:
+            needs.add(Feature.DATAGRAMS)
+        else:
+            needs.add(Feature.TCP if self.tls is None else Feature.TLS)
+        if conversation.traffic is Traffic.POOL:
+            needs.add(Feature.LIMITER)
+        if conversation.traffic is Traffic.LOOKUPS:
+            needs.add(Feature.RESOLVER)
+        if conversation.go_ahead:
+            needs.add(Feature.START_TLS)
+        if any(b"" in talk.parts for talk in conversation.talks):
+            needs.add(Feature.HALF_CLOSE)
+        unasked = (SERVERS_ONLY if not serving else set()) | (CLIENTS_ONLY if not calling else set())
+        return frozenset(needs - unasked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +207,9 @@ class Case:
     """One parameter set of a benchmark.
 
     `concurrency` connections are open at a time. In a `burst` all connections of a value start at once. `connections`
-    is the number of connections of a value when it was asked for, else None: it is calibrated then.
+    is the number of connections of a value when it was asked for, else None: it is calibrated then. `variant` names one
+    of the benchmark's conversations. With `rtt`, in milliseconds, there is a network of that round-trip time between
+    the two sides.
     """
 
     benchmark: str
@@ -104,6 +220,8 @@ class Case:
     tls: TLSProfile | None
     burst: bool = False
     connections: int | None = None
+    variant: str = ""
+    rtt: float | None = None
 
     def __post_init__(self) -> None:
         if (self.peer is None) != (self.role in (Role.BOTH, Role.PAIR)):
@@ -112,15 +230,22 @@ class Case:
     @property
     def name(self) -> str:
         """The case with all its axes, `tls_pingpong[c=1,role=both,cores=shared,tls=1.3,key=p256,group=X25519]`."""
-        axes = [f"burst={self.concurrency}" if self.burst else f"c={self.concurrency}"]
+        axes = [self.variant] if self.variant else []
+        axes.append(f"burst={self.concurrency}" if self.burst else f"c={self.concurrency}")
         if self.connections is not None:
             axes.append(f"n={self.connections}")
         axes.append(f"role={self.role}")
         if self.peer is not None:
             axes.append(f"peer={self.peer}")
         axes.append(f"cores={self.cores}")
+        if self.rtt is not None:
+            axes.append(f"rtt={self.rtt:g}ms")
         if self.tls is not None:
             axes += [f"tls={self.tls.version}", f"key={self.tls.key}", f"group={self.tls.group}"]
+            axes += [f"cipher={self.tls.cipher}"] if self.tls.cipher else []
+            axes += [f"tickets={self.tls.tickets}"] if self.tls.tickets else []
+            axes += ["resumed"] if self.tls.resumed else []
+            axes += [f"client-key={self.tls.client_key}"] if self.tls.client_key else []
         return f"{self.benchmark}[{','.join(axes)}]"
 
     @property

@@ -16,8 +16,9 @@ from loopmark.case import ROLES, Case, Cores, Metric, Role, stored_name
 from loopmark.errors import LoopmarkError
 from loopmark.limits import cores
 from loopmark.peer import Handle, spawned
-from loopmark.plan import MINIMUM_VALUE, PEERS, cases_of
+from loopmark.plan import MINIMUM_VALUE, PEERS, Axes, cases_of
 from loopmark.registry import Registry, registry
+from loopmark.spi import Options
 from loopmark.task import Task
 from loopmark.tls import Identity
 
@@ -104,13 +105,16 @@ def _tasks(args: Namespace, known: Registry) -> tuple[Case, Task, Task]:
     role, name, pair = Role(args.role), known.contender(args.contender).name, cores()
     if args.affinity:
         pair = None
+    benchmark = known.benchmark(args.benchmark)
+    _, colon, variant = args.benchmark.partition(":")
     case = cases_of(
-        known.benchmark(args.benchmark),
+        benchmark,
+        variant if colon else next(iter(benchmark.conversations)),
+        Axes(roles=(role,), concurrencies=(args.concurrency,)),
         peer=known.contender(args.peer).name,
         cores=len(set(pair)) if pair else 0,
-        roles=(role,),
-        concurrencies=(args.concurrency,),
     )[0]
+    options = Options(go_ahead=benchmark.conversation(case.variant).go_ahead)
     client_core, server_core = pair or (None, None)
     if case.cores is Cores.SHARED:
         client_core = server_core
@@ -126,6 +130,7 @@ def _tasks(args: Namespace, known: Registry) -> tuple[Case, Task, Task]:
             case=case,
             identity=identity,
             cpu=cpu,
+            options=options,
         )
 
     server = args.peer if role is Role.CLIENT else name

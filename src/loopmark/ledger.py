@@ -15,11 +15,12 @@ class Counts:
     """A server's counters since its start; `open` is now, `faults` are by kind.
 
     `open` counts from the moment that the library tells of a connection to the moment that the conversation is over
-    or the connection is lost.
+    or the connection is lost. `exchanged` are answered messages, in conversations that have many, and datagrams.
     """
 
     accepted: int
     served: int
+    exchanged: int
     open: int
     faults: dict[str, int]
 
@@ -33,9 +34,10 @@ class Ledger:
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
-        self._accepted, self._served = count(), count()
+        self._accepted, self._served, self._exchanged = count(), count(), count()
         self._accept = self._accepted.__next__
         self.served = self._served.__next__
+        self.exchanged = self._exchanged.__next__
         self._faults: deque[str] = deque()
         self._facts: Callable[[], Facts] | None = None
 
@@ -46,6 +48,10 @@ class Ledger:
         self._facts = facts
         self._accept()
         return service
+
+    def note(self, facts: Callable[[], Facts]) -> None:
+        """Take how the facts of a socket without connections are read."""
+        self._facts = facts
 
     def failed(self, kind: Kind) -> None:
         """Count a conversation that broke off."""
@@ -58,7 +64,13 @@ class Ledger:
     def counts(self) -> Counts:
         """Return the counters as they are now."""
         accepted, served, faults = _read(self._accepted), _read(self._served), Counter(self._faults)
-        return Counts(accepted=accepted, served=served, open=accepted - served - faults.total(), faults=dict(faults))
+        return Counts(
+            accepted=accepted,
+            served=served,
+            exchanged=_read(self._exchanged),
+            open=accepted - served - faults.total(),
+            faults=dict(faults),
+        )
 
 
 def _read(counter: "count[int]") -> int:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NoReturn
 from loopmark import procfs, tls
 from loopmark.errors import FactsError, LoopmarkError
 from loopmark.ledger import Ledger
-from loopmark.spi import Address, Backend, LoopFactory, Server
+from loopmark.spi import Address, Answer, Backend, LoopFactory, Server
 from loopmark.task import Task, task_from, to_json
 
 # struct tcp_info: tcpi_sacked holds a listening socket's backlog (net/ipv4/tcp.c, tcp_get_info).
@@ -39,7 +39,8 @@ class ServerEndedError(LoopmarkError):
 def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
     """Play the server until the control channel ends; never returns."""
     try:
-        _serve(task, control, answers)
+        play = task.contender.backend.load() if task.contender.reference else _serve
+        play(task, control, answers)
     except BaseException:  # noqa: BLE001  # the process ends here, and its last words are read by the client
         traceback.print_exc()
         sys.stderr.flush()
@@ -49,7 +50,8 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> NoReturn:
 def _serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
     # First of all, as on the other side: libraries that are mapped after the same steps lie at the same addresses.
     backend = task.contender.load()
-    ledger = Ledger(task.load_benchmark().service)
+    conversation = task.conversation()
+    ledger = Ledger(conversation.service)
     context = None
     if task.case.tls is not None:
         assert task.identity is not None
@@ -60,13 +62,30 @@ def _serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
 
     async def main() -> None:
         address = Address(task.host, task.port)
-        async with backend.serve(ledger.accept, address, tls=context, options=task.options) as server:
+        if conversation.answer is not None:
+            serving = backend.serve_datagrams(_counted(conversation.answer, ledger), ledger.note, address)
+        else:
+            serving = backend.serve(ledger.accept, address, tls=context, options=task.options)
+        async with serving as server:
             answering = _Answers(ledger, server, context, loops, control, answers, counted=not backend.yardstick)
             threading.Thread(target=answering.run, daemon=True).start()
             while True:
                 await backend.sleep(3600.0)
 
     backend.run(main)
+
+
+def _counted(answer: Answer, ledger: Ledger) -> Answer:
+    """Count what is answered, the same way for all: datagrams have no service to do so."""
+    exchanged = ledger.exchanged
+
+    def count(data: bytes) -> bytes | None:
+        reply = answer(data)
+        if reply is not None:
+            exchanged()
+        return reply
+
+    return count
 
 
 class LoopWitness:
@@ -141,8 +160,14 @@ class _Answers:
 
     def _counts(self) -> dict[str, Any]:
         handshakes = None if self._context is None else tls.handshakes(self._context)
+        resumptions = None if self._context is None else tls.resumptions(self._context)
         collections = sum(generation["collections"] for generation in gc.get_stats())
-        return {**dataclasses.asdict(self._ledger.counts()), "handshakes": handshakes, "collections": collections}
+        return {
+            **dataclasses.asdict(self._ledger.counts()),
+            "handshakes": handshakes,
+            "resumptions": resumptions,
+            "collections": collections,
+        }
 
     def _facts(self) -> dict[str, Any]:
         facts = self._ledger.facts()
@@ -182,12 +207,14 @@ def read_address(server: Server) -> Address:
 
 
 def read_backlog(listener: socket.socket) -> int | None:
-    """Read the backlog that the kernel gave a listening socket; None off Linux."""
+    """Read the backlog that the kernel gave a listening socket; None off Linux, and for datagrams."""
     option = getattr(socket, "TCP_INFO", None)
     if option is None or not sys.platform.startswith("linux"):
         return None
     # Over a duplicate, because some libraries hand out look-alikes of sockets.
     with socket.socket(fileno=os.dup(listener.fileno())) as duplicate:
+        if duplicate.type is not socket.SOCK_STREAM:
+            return None
         info = duplicate.getsockopt(socket.IPPROTO_TCP, option, _TCPI_SACKED.size)
     backlog: int = _TCPI_SACKED.unpack(info)[0]
     return backlog

@@ -4,10 +4,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.case import Benchmark, Case, Cores, Role, Traffic
 from loopmark.errors import UsageError
 from loopmark.record import Arm, Kind
+from loopmark.spi import TLSProfile
 
 FLOOR = "floor"
 """Label of the arm that does the same TLS in memory."""
@@ -39,8 +41,8 @@ MINIMUM_VALUE = 0.05
 CALIBRATION_MARGIN = 1.6
 """How much longer than that a value is planned: other arms are faster than the calibrated one, and speed wanders."""
 
-PAIR_MARGIN = 3.0
-"""The same for the pairs of a matrix, where others are faster on both sides; a block of them is dear to be lost."""
+WIDE_MARGIN = 3.0
+"""The same for messages, and for the pairs of a matrix, where others are faster on both sides."""
 
 CONTROL_SHARE = 50
 """The positive control makes one connection more than it counts for every so many: a true two percent."""
@@ -103,9 +105,14 @@ def arms_of(
     twins: int = 1,
     control: bool = False,
     floor: bool = False,
+    references: Sequence[str] = (),
 ) -> tuple[Arm, ...]:
-    """Every contender once, the baseline again as its own A/A twin, on request the positive control and the floor."""
+    """Every contender once, the baseline again as its own A/A twin, on request the positive control and the floor.
+
+    References are servers that are not ours.
+    """
     arms = [Arm(label=name, contender=name) for name in contenders]
+    arms += [Arm(label=name, contender=name, kind=Kind.REFERENCE) for name in references]
     for number in range(1, twins + 1):
         label = f"{baseline}.twin" if number == 1 else f"{baseline}.twin{number}"
         arms.append(Arm(label=label, contender=baseline, kind=Kind.TWIN))
@@ -114,6 +121,11 @@ def arms_of(
     if floor:
         arms.append(Arm(label=FLOOR, contender=FLOOR, kind=Kind.FLOOR))
     return (*arms, *(Arm(label=name, contender=name, kind=Kind.HIDDEN) for name in hidden))
+
+
+def takes_references(case: Case) -> bool:
+    """Tell whether servers that are not ours can take part: they only serve, and count no resumed handshakes."""
+    return case.role is Role.SERVER and not (case.tls and case.tls.resumed)
 
 
 def pair_label(caller: str, server: str) -> str:
@@ -188,9 +200,12 @@ def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], effort: E
     return tuple(one(number) for number in range(sum(values_of(case, effort))))
 
 
-def margin_of(case: Case) -> float:
-    """Return how much longer than necessary a value of the baseline is planned, since others may be faster."""
-    return PAIR_MARGIN if case.role is Role.PAIR else CALIBRATION_MARGIN
+def margin_of(case: Case, unit: str) -> float:
+    """Return how much longer than necessary a value of the baseline is planned, since others may be faster.
+
+    Contenders differ most in what is not part of a connection's cost: handshake and kernel are the same for all.
+    """
+    return WIDE_MARGIN if case.role is Role.PAIR or unit != "connection" else CALIBRATION_MARGIN
 
 
 def loops_of(case: Case, pace: float, *, margin: float = CALIBRATION_MARGIN, control: bool = False) -> int:
@@ -231,48 +246,88 @@ def is_field_block(index: int, effort: Effort, needed: int) -> bool:
     return index >= first and (index - first) % (effort.field_every + 1) == 0
 
 
-def cases_of(
-    benchmark: Benchmark,
-    *,
-    peer: str,
-    cores: int,
-    roles: Sequence[Role] = (),
-    concurrencies: Sequence[int] = (),
-    connections: Sequence[int] = (),
-) -> list[Case]:
-    """Return the cases that were asked for; with nothing asked the two tables of the default campaign.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """What is asked for of a benchmark's cases; where nothing is, the benchmark's own choice stands.
 
     `connections` without `concurrencies` are bursts, all started at once; with them each is the size of a value.
+    """
+
+    roles: tuple[Role, ...] = ()
+    concurrencies: tuple[int, ...] = ()
+    connections: tuple[int, ...] = ()
+    versions: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    cipher: str | None = None
+    group: str | None = None
+    tickets: int | None = None
+    resumed: bool = False
+    client_key: str | None = None
+    rtt: float | None = None
+    """Milliseconds."""
+
+    def profiles(self, tls: TLSProfile | None) -> tuple[TLSProfile | None, ...]:
+        """Return the ways of doing TLS; one None for a benchmark without."""
+        if tls is None:
+            return (None,)
+        asked: dict[str, Any] = {"cipher": self.cipher, "group": self.group, "client_key": self.client_key}
+        tickets = self.tickets if self.tickets is not None else int(self.resumed) or None
+        asked |= {"tickets": tickets, "resumed": self.resumed or None}
+        own = replace(tls, **{name: value for name, value in asked.items() if value is not None})
+        return tuple(
+            replace(own, version=version, key=key)
+            for version in self.versions or (own.version,)
+            for key in self.keys or (own.key,)
+        )
+
+
+def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores: int) -> list[Case]:
+    """Return the cases of one conversation that were asked for; with nothing asked, the usual ones.
+
     `cores` is how many this process may use and can pin to, 0 where it cannot pin.
     """
 
-    def case(role: Role, concurrency: int, *, burst: bool = False, count: int | None = None) -> Case:
+    def case(role: Role, concurrency: int, *, burst: bool = False, count: int | None = None) -> list[Case]:
         _check_concurrency(concurrency)
+        if role not in benchmark.roles:
+            there = ", ".join(each for each in benchmark.roles if each is not Role.PAIR)
+            raise UsageError(f"{benchmark.name} has no role {role}; there are {there}")
         shared = Cores.SHARED if concurrency == 1 or cores == 1 else Cores.SEPARATE
-        return Case(
-            benchmark=benchmark.name,
-            concurrency=concurrency,
-            role=role,
-            peer=None if role in (Role.BOTH, Role.PAIR) else peer,
-            cores=shared if cores else Cores.ANY,
-            tls=benchmark.tls,
-            burst=burst,
-            connections=count,
-        )
+        return [
+            Case(
+                benchmark=benchmark.name,
+                variant=variant,
+                concurrency=concurrency,
+                role=role,
+                peer=None if role in (Role.BOTH, Role.PAIR) else peer,
+                cores=shared if cores else Cores.ANY,
+                tls=profile,
+                burst=burst,
+                connections=count,
+                rtt=axes.rtt,
+            )
+            for profile in axes.profiles(benchmark.tls)
+        ]
 
-    if connections and not concurrencies:
-        return [case(role, count, burst=True) for count in connections for role in roles or (Role.SERVER, Role.CLIENT)]
-    cases = []
-    for concurrency in concurrencies or (100, 1):
-        usual = (Role.SERVER, Role.CLIENT) if concurrency > 1 else (Role.BOTH,)
-        for role in roles or usual:
-            for count in connections or (None,):
+    roles = axes.roles
+    if axes.connections and not axes.concurrencies:
+        if benchmark.conversation(variant).traffic is not Traffic.CHURN:
+            raise UsageError(f"{benchmark.name} has no bursts: give -c together with -n")
+        usual = tuple(role for role in (Role.SERVER, Role.CLIENT) if role in benchmark.roles)
+        return [each for count in axes.connections for role in roles or usual for each in case(role, count, burst=True)]
+    cases: list[Case] = []
+    usually = dict(benchmark.usual)
+    for concurrency in axes.concurrencies or usually:
+        alone = (Role.SERVER, Role.CLIENT) if concurrency > 1 else (Role.BOTH,)
+        possible = tuple(role for role in alone if role in benchmark.roles) or benchmark.roles[:1]
+        for role in roles or usually.get(concurrency, possible):
+            for count in axes.connections or (None,):
                 if count is not None and count < 3 * concurrency:
                     raise UsageError(
                         f"-n {count} is less than three rounds of -c {concurrency}: type -n {3 * concurrency} or more, "
                         f"or -n {count} without -c for a burst"
                     )
-                cases.append(case(role, concurrency, count=count))
+                cases += case(role, concurrency, count=count)
     return cases
 
 

@@ -27,7 +27,7 @@ from loopmark.profiling import How, Wish
 from loopmark.task import Order, order_from, task_from
 from loopmark.turns import Turns
 
-ROUNDS = 3
+ROUNDS = 5
 """Values without a profiler, each beside one of the floor: a shared machine's speed wanders."""
 
 QUESTION = "functions"

@@ -86,7 +86,7 @@ class Plain:
     kernel: float | None
     """The part of the CPU time that is spent in the kernel, 0 to 1; None where that is not told."""
     floor: float | None
-    """The same side's handshake and messages in memory; None for a case without a floor."""
+    """The same side's handshake and messages in memory, as a part of `cpu`; None for a case without a floor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,12 +174,15 @@ def _order(subject: Subject, seconds: float) -> Order:
 
 
 def _plain(answer: dict[str, Any]) -> Plain:
+    cpu = median(answer["cpu"])
+    # Compared with what was measured beside each of them, since a machine's speed wanders.
+    shares = [floor / beside for floor, beside in zip(answer["floor"], answer["cpu"], strict=False)]
     return Plain(
         units=answer["units"],
         wall=median(answer["wall"]),
-        cpu=median(answer["cpu"]),
+        cpu=cpu,
         kernel=answer["kernel"],
-        floor=median(answer["floor"]) if answer["floor"] else None,
+        floor=cpu * median(shares) if shares else None,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loopmark.case import Benchmark
-from loopmark.errors import UsageError
+from loopmark.errors import UnavailableError, UsageError
 from loopmark.spi import Backend
 
 BACKENDS, LOOPS, BENCHMARKS = "loopmark.backends", "loopmark.loops", "loopmark.benchmarks"
@@ -52,6 +52,8 @@ class Contender:
     name: str
     backend: Source
     loop: Source | None = None
+    reference: bool = False
+    """A server that is not ours; `backend` is a function that plays it, as `loopmark.nginx.serve` does."""
 
     def load(self) -> Backend:
         """Import backend and loop and put them together; whatever an import raises flies."""
@@ -75,11 +77,17 @@ class Registry:
         return _find(ALIASES.get(name, name), self.contenders, "contender")
 
     def benchmark(self, name: str) -> Benchmark:
-        """Load a benchmark by name; raises UsageError with close matches."""
+        """Load a benchmark by name, `tcp_echo` or `tcp_echo:1KiB`; raises UsageError with close matches."""
+        name, colon, variant = name.partition(":")
         source = _find(name, self.benchmarks, "benchmark")
-        benchmark = source.load()
+        try:
+            benchmark = source.load()
+        except Exception as error:  # whatever a third party's import raises must not stop the others
+            raise UnavailableError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
         if not isinstance(benchmark, Benchmark):
             raise UsageError(f"{name}: {source.value} is a {type(benchmark).__name__}, not a loopmark.case.Benchmark")
+        if colon:
+            benchmark.conversation(variant)
         return benchmark
 
 

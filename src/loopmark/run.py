@@ -87,7 +87,7 @@ class Conductor:
                 answer = self._pace(plan, baseline)
             if "error" in answer:
                 self._retire(plan, baseline, answer["error"])
-            margin = margin_of(plan.case)
+            margin = margin_of(plan.case, plan.unit)
             plan.loops = loops_of(plan.case, answer["pace"], margin=margin, control=bool(plan.labels(Kind.CONTROL)))
             warmups, values = values_of(plan.case, self.effort)
             arm_seconds = answer["seconds"] + answer["pace"] * plan.loops * (warmups + values)
@@ -212,7 +212,7 @@ class Conductor:
             return None
         old = plan.loops
         plan.loops = loops_of(case, shortest / plan.loops, control=bool(plan.labels(Kind.CONTROL)))
-        return f"a value took {shortest * 1e3:.0f} ms only; {plan.loops} connections a value now, after {old}"
+        return f"a value took {shortest * 1e3:.0f} ms only; {plan.loops} {plan.unit}s a value now, after {old}"
 
     def _compare_facts(self, plan: CasePlan, measurements: dict[str, Measurement]) -> None:
         """Retire whoever did other work than the baseline."""

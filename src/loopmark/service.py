@@ -5,6 +5,7 @@ A backend owns the connection and does nothing but move bytes: it hands what arr
 itself better than it is: services are handed out, and counted, by the core.
 """
 
+import errno
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -21,11 +22,29 @@ class Then(Enum):
     CLOSE = auto()
 
 
+class File(NamedTuple):
+    """A file's first `size` bytes: by the library's sendfile with `zero_copy`, else read and written in pieces."""
+
+    path: str
+    size: int
+    zero_copy: bool
+
+    def expect(self, sent: int) -> None:
+        """Raise OSError unless all of it was sent: a file can be shorter than it was."""
+        if sent != self.size:
+            raise OSError(errno.EIO, f"{sent} bytes of {self.size} are left", self.path)
+
+
+PIECE = 65536
+"""Bytes of a file that are read and written at a time where it is copied, the same for all."""
+
+
 class Reply(NamedTuple):
-    """The server's answer: bytes to send (maybe none), then what to do."""
+    """The server's answer: bytes to send (maybe none), then a file (mostly none), then what to do."""
 
     data: bytes
     then: Then
+    file: File | None = None
 
 
 KEEP_READING = Reply(b"", Then.READ)
@@ -37,6 +56,9 @@ class Tally(Protocol):
 
     def served(self) -> object:
         """Count a conversation that came to its proper end."""
+
+    def exchanged(self) -> object:
+        """Count a message that was answered, where a conversation has many."""
 
     def failed(self, kind: Kind, /) -> None:
         """Count a conversation that did not."""
@@ -61,6 +83,9 @@ class Service(ABC):
 
         The last answer goes through `finish`, or through `refuse` when the peer breaks the conversation.
         """
+
+    def sent(self) -> None:  # noqa: B027  # most conversations have no file
+        """Tell, from a backend, that the reply's file has been sent, all of it."""
 
     def finish(self, reply: Reply) -> Reply:
         """Count the conversation as served and return its last reply, which closes."""
@@ -88,14 +113,16 @@ class Service(ABC):
 class Talk:
     """The client's side of a conversation: what to send, and what must come back.
 
-    `parts` are written one by one; `reply_size` counts bytes, None means until the end of the stream; the exchange is
-    repeated `rounds` times on one connection; `reply` is what the last one must have brought.
+    `parts` are written one by one, an empty one ends the client's own stream (half-close); `reply_size` counts bytes,
+    None means until the end of the stream; the exchange is repeated `rounds` times on one connection; `reply` is what
+    the last one must have brought, in `reply_parts` writes at most.
     """
 
     parts: tuple[bytes, ...]
     reply: bytes
     reply_size: int | None
     rounds: int = 1
+    reply_parts: int = 1
 
     def check(self, reply: bytes) -> None:
         """Raise ProtocolError unless the last reply is the right one, byte for byte."""
@@ -119,6 +146,83 @@ class AnswerOnce(Service):
             return self.finish(self._answer)
         if not data:
             return self.refuse(TrafficError(Kind.EOF, f"the stream ended after {len(received)} bytes of the request"))
+        if not self._request.startswith(received):
+            return self.refuse(ProtocolError(f"expected the request {self._request[:40]!r}, got {received[:40]!r}"))
+        self._received = received
+        return KEEP_READING
+
+
+class EchoToEnd(Service):
+    """Sends back what it reads, until the peer ends its stream."""
+
+    def receive(self, data: bytes, /) -> Reply:
+        """Answer with the same bytes; the end is the end of the conversation."""
+        return Reply(data, Then.READ) if data else self.finish(HANG_UP)
+
+
+class EchoToNul(Service):
+    """Sends back what it reads until a NUL byte, without it, and closes; what follows the NUL is ignored.
+
+    It takes `SLICE` bytes at a time. TLS cannot half-close, so that the end of a message has to be said.
+    """
+
+    SLICE = 128
+
+    def receive(self, data: bytes, /) -> Reply:
+        """Answer with all up to the NUL."""
+        message, nul, _ = data.partition(b"\0")
+        if nul:
+            return self.finish(Reply(message, Then.CLOSE))
+        if not data:
+            return self.refuse(TrafficError(Kind.EOF, "the stream ended before the NUL"))
+        return Reply(data, Then.READ)
+
+
+class EchoMessages(Service):
+    """Sends back messages of one size, each when it is complete, until the peer ends its stream between two of them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._received = b""
+
+    def receive(self, data: bytes, /) -> Reply:
+        """Answer every message that is complete."""
+        if not data:
+            if self._received:
+                return self.refuse(TrafficError(Kind.EOF, f"the stream ended after {len(self._received)} bytes"))
+            return self.finish(HANG_UP)
+        received = self._received + data if self._received else data
+        complete = len(received) // self._size
+        if not complete:
+            self._received = received
+            return KEEP_READING
+        if self.tally is not None:
+            for _ in range(complete):
+                self.tally.exchanged()
+        self._received = received[complete * self._size :]
+        return Reply(received[: complete * self._size] if self._received else received, Then.READ)
+
+
+class AnswerMany(Service):
+    """Answers the same request again and again, until the peer ends its stream between two of them."""
+
+    def __init__(self, request: bytes, reply: bytes) -> None:
+        self._request = request
+        self._answer = Reply(reply, Then.READ)
+        self._received = b""
+
+    def receive(self, data: bytes, /) -> Reply:
+        """Answer once a whole request is there; a longer, other or cut one is the peer's fault."""
+        received = self._received + data
+        if received == self._request and data:
+            self._received = b""
+            if self.tally is not None:
+                self.tally.exchanged()
+            return self._answer
+        if not data:
+            if received:
+                return self.refuse(TrafficError(Kind.EOF, f"the stream ended after {len(received)} bytes of a request"))
+            return self.finish(HANG_UP)
         if not self._request.startswith(received):
             return self.refuse(ProtocolError(f"expected the request {self._request[:40]!r}, got {received[:40]!r}"))
         self._received = received

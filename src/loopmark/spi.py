@@ -10,10 +10,11 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from loopmark.errors import ProtocolError
 from loopmark.service import Service
 
 T = TypeVar("T")
@@ -30,6 +31,18 @@ class Feature(StrEnum):
 
     TCP = "tcp"
     TLS = "tls"
+    START_TLS = "start_tls"
+    """Makes an open plain connection one with TLS, on either side."""
+    HALF_CLOSE = "half-close"
+    """Ends its own stream and goes on reading."""
+    FILES = "files"
+    """Sends a file in pieces."""
+    SENDFILE = "sendfile"
+    """Lets the kernel send a file."""
+    DATAGRAMS = "datagrams"
+    RESOLVER = "resolver"
+    LIMITER = "limiter"
+    """Has a semaphore."""
 
 
 class Address(NamedTuple):
@@ -44,12 +57,17 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The same for every contender; seconds as float."""
+    """The same for every contender; seconds as float.
+
+    With a `go_ahead` a TLS connection begins as a plain one: the server sends these bytes in the clear, once for each
+    connection, the client reads them, and then both upgrade.
+    """
 
     backlog: int = 4096
     nodelay: bool = True
     handshake_timeout: float = 60.0
     close_timeout: float = 30.0
+    go_ahead: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +85,20 @@ class TLSProfile:
     version: str = "1.3"
     key: str = "p256"
     group: str = "X25519"
+    cipher: str | None = None
+    """OpenSSL's name of the one cipher of TLS 1.2; None: what the two sides agree on."""
+    tickets: int = 0
+    """Session tickets that a server sends after a handshake; TLS 1.2 knows only none and one."""
+    resumed: bool = False
+    """Every handshake of a client takes up an older session, else none does."""
+    client_key: str | None = None
+    """Key type of the certificate that clients show and servers verify; None: they show none."""
+
+
+def require_go_ahead(options: Options, received: bytes) -> None:
+    """Raise ProtocolError unless a server said what it was to say before TLS begins."""
+    if received != options.go_ahead:
+        raise ProtocolError(f"expected the go-ahead {options.go_ahead!r}, got {received[:40]!r}")
 
 
 class _HasSocketOptions(Protocol):
@@ -86,31 +118,36 @@ class Facts:
 
     loop: str
     transport: str
-    nodelay: bool
+    nodelay: bool | None
+    """None without TCP."""
     tls_version: str | None = None
     cipher: str | None = None
     session_reused: bool | None = None
     verified: bool | None = None
+    peer: str | None = None
+    """Address of the other side, for people who watch; None where the socket has none, or has lost it."""
 
     @classmethod
     def read(
-        cls, *, loop: object, transport: object, sock: _HasSocketOptions, tls: _HasTLSState | None = None
+        cls, *, loop: object, transport: object, sock: _HasSocketOptions | None, tls: _HasTLSState | None = None
     ) -> "Facts":
-        """Read a connection: `loop` and `transport` are the running ones, or names for what has no class."""
+        """Read a connection: `loop` and `transport` are the running ones, or names for what has no class.
+
+        `sock` None is for what has no TCP.
+        """
         plain = cls(
             loop=loop if isinstance(loop, str) else _class_name(loop),
             transport=transport if isinstance(transport, str) else _class_name(transport),
-            nodelay=bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)),
+            nodelay=None if sock is None else bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)),
+            peer=_peer(sock),
         )
         if tls is None:
             return plain
         cipher = tls.cipher()
         # SSLObject and SSLSocket have these beyond what all wrappers share.
         reused = getattr(tls, "session_reused", None)
-        return cls(
-            loop=plain.loop,
-            transport=plain.transport,
-            nodelay=plain.nodelay,
+        return replace(
+            plain,
             tls_version=tls.version(),
             cipher=cipher[0] if cipher else None,
             session_reused=None if reused is None else bool(reused),
@@ -118,13 +155,22 @@ class Facts:
         )
 
 
+def _peer(sock: object) -> str | None:
+    try:
+        host, port = sock.getpeername()[:2]  # type: ignore[attr-defined]  # what has no name, has no peer
+    except (AttributeError, OSError):
+        return None
+    return str(Address(host, port))
+
+
 def _verified(tls: _HasTLSState) -> bool | None:
     """Tell whether the peer's chain and name were checked; None where the library does not let us see."""
     context, certificate = getattr(tls, "context", None), getattr(tls, "getpeercert", None)
     if context is None or certificate is None:
         return None
-    # The decoded certificate is empty unless OpenSSL has validated it.
-    return context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname and bool(certificate())
+    # The decoded certificate is empty unless OpenSSL has validated it. Only clients check names.
+    named = context.check_hostname or context.protocol is ssl.PROTOCOL_TLS_SERVER
+    return context.verify_mode is ssl.CERT_REQUIRED and named and bool(certificate())
 
 
 def _class_name(thing: object) -> str:
@@ -154,6 +200,8 @@ class Connection(ABC):
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         """Write the parts one by one, then read the reply, `rounds` times; return the last reply.
 
+        An empty part ends our own stream, and reading goes on (`Feature.HALF_CLOSE`).
+
         A reply has exactly `reply_size` bytes; None means all until the end of the stream, and the library's own
         exception flies when the stream ends early or is cut.
         """
@@ -165,6 +213,38 @@ class Connection(ABC):
     @abstractmethod
     def facts(self) -> Facts:
         """Read this connection's facts off the live objects."""
+
+
+class Datagrams(ABC):
+    """A client's datagram socket, connected to one server."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def exchange(self, payload: bytes, deadline: float) -> bytes | None:
+        """Send a datagram and wait for the next one to arrive; None when none has after `deadline` seconds."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the socket."""
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Read the socket's facts."""
+
+
+class Limiter(Protocol):
+    """A semaphore of the library's own."""
+
+    async def acquire(self) -> object:
+        """Wait for a free slot and take it."""
+
+    def release(self) -> object:
+        """Give a slot back."""
+
+
+Answer: TypeAlias = Callable[[bytes], bytes | None]
+"""A datagram server's side of the conversation: the answer to a datagram, None for none. It never raises."""
 
 
 class Backend(ABC):
@@ -216,3 +296,25 @@ class Backend(ABC):
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Let everything else run for a while."""
+
+    def limiter(self, slots: int, /) -> Limiter:
+        """Make a semaphore, inside a running loop (`Feature.LIMITER`)."""
+        raise NotImplementedError
+
+    def serve_datagrams(
+        self, answer: Answer, note: Callable[[Callable[[], Facts]], None], address: Address
+    ) -> AbstractAsyncContextManager[Server]:
+        """Answer datagrams inside the context; the one listener is the bound socket (`Feature.DATAGRAMS`).
+
+        `note` is told once how the socket's facts are read. Nothing that arrives, and no error that the system reports
+        of an earlier answer, may end the server.
+        """
+        raise NotImplementedError
+
+    async def open_datagrams(self, address: Address) -> Datagrams:
+        """Open a socket that is connected to a server (`Feature.DATAGRAMS`)."""
+        raise NotImplementedError
+
+    async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
+        """Look a name up for TCP, in the resolver's order (`Feature.RESOLVER`); raises socket.gaierror."""
+        raise NotImplementedError

@@ -24,12 +24,12 @@ from loopmark.errors import DamagedError, UsageError
 from loopmark.pyperf_files import PRIVATE, pyperf_files
 from loopmark.record import Campaign, Measurement
 
-SCHEMA = 2
-"""Raised whenever a file of the version before can no longer be read as it was meant."""
+SCHEMA = 3
+"""Raised whenever a file gets another shape; one of the version before is brought up to date."""
 
 FILE = "campaign.json"
 
-COUNTS_SCHEMA = 1
+COUNTS_SCHEMA = 2
 """As `SCHEMA`, for counts."""
 
 COUNTS_FILE = "instructions.json"
@@ -146,12 +146,24 @@ def _document(path: Path, name: str, expected: int) -> tuple[Path, dict[str, Any
     if not isinstance(data, dict) or "schema" not in data:
         raise DamagedError(f"{file}: this is not a campaign of loopmark; give its directory or its {name}")
     schema = data.pop("schema")
-    if type(schema) is not int or schema != expected:
+    if type(schema) is int and schema == expected - 1:
+        _bring_up_to_date(data)
+    elif type(schema) is not int or schema != expected:
         raise DamagedError(
             f"{file}: it has schema {_one_line(schema)}, this loopmark reads {expected}; "
             "read it with the version of loopmark that wrote it"
         )
     return file, data
+
+
+def _bring_up_to_date(data: dict[str, Any]) -> None:
+    """Add what cases had no choice of before there were more benchmarks; what is damaged is found later."""
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        for plan in data["cases"]:
+            plan["unit"] = "connection"
+            plan["case"] |= {"variant": "", "rtt": None}
+            if plan["case"]["tls"] is not None:
+                plan["case"]["tls"] |= {"cipher": None, "tickets": 0, "resumed": False, "client_key": None}
 
 
 _CURE = "restore the file, or run the campaign again"

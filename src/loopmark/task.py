@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loopmark.case import Benchmark, Case, Cores, Role
+from loopmark.case import Benchmark, Case, Conversation, Cores, Role
 from loopmark.errors import UsageError
 from loopmark.registry import Contender, Source
 from loopmark.spi import Options, TLSProfile
@@ -35,6 +35,10 @@ class Task:
         if not isinstance(benchmark, Benchmark):
             raise UsageError(f"{self.benchmark.value} is no loopmark.case.Benchmark")
         return benchmark
+
+    def conversation(self) -> Conversation:
+        """Import the benchmark and pick the case's conversation."""
+        return self.load_benchmark().conversation(self.case.variant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,11 @@ class Order:
 
 def to_json(thing: Task | Order) -> str:
     """Write a task or an order on one line."""
-    return json.dumps(dataclasses.asdict(thing), default=str)
+    return json.dumps(dataclasses.asdict(thing), default=_as_text)
+
+
+def _as_text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def task_from(text: str | dict[str, Any]) -> Task:
@@ -82,6 +90,7 @@ def task_from(text: str | dict[str, Any]) -> Task:
             name=raw["contender"]["name"],
             backend=Source(**raw["contender"]["backend"]),
             loop=loop and Source(**loop),
+            reference=raw["contender"]["reference"],
         ),
         benchmark=Source(**raw["benchmark"]),
         case=Case(**{**case, "role": Role(case["role"]), "cores": Cores(case["cores"]), "tls": profile}),
@@ -95,7 +104,7 @@ def task_from(text: str | dict[str, Any]) -> Task:
         host=raw["host"],
         port=raw["port"],
         cpu=raw["cpu"],
-        options=Options(**raw["options"]),
+        options=Options(**{**raw["options"], "go_ahead": raw["options"]["go_ahead"].encode("latin-1")}),
     )
 
 

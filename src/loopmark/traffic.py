@@ -1,10 +1,16 @@
 """The client's traffic: framework-neutral coroutines that await only what the backend gave them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
-from loopmark.errors import FactsError, translate
+from loopmark.case import Conversation, Lookup, Traffic
+from loopmark.errors import FactsError, ProtocolError, VoidError, translate
 from loopmark.service import Talk
-from loopmark.spi import Address, Backend, ClientTLS, Connection, Facts, Options
+from loopmark.spi import Address, Backend, ClientTLS, Connection, Datagrams, Facts, Options
+
+DATAGRAM_DEADLINE = 2.0
+"""Seconds after which a datagram or its answer counts as lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,17 +21,30 @@ class Target:
     talk: Talk
     tls: ClientTLS | None
     options: Options
+    others: tuple[Talk, ...] = ()
+    """What connections say in turn, after the first one said `talk`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopwatch:
+    """What the traffic calls around what is to be timed; between `stop` and `rest` the server comes to rest.
+
+    `start` is told how many connections are open.
+    """
+
+    start: Callable[[int], None]
+    stop: Callable[[], None]
+    rest: Callable[[], None]
 
 
 async def visit(backend: Backend, target: Target) -> Facts:
     """Make one connection, read its facts while it is open, exchange, close; return the facts."""
-    try:
-        connection = await backend.connect(target.address, tls=target.tls, options=target.options)
-        facts = connection.facts()
-        await _talk(connection, target.talk)
-    except Exception as error:
-        raise translate(error) from error
-    return facts
+    return (await _visit(backend, target))[0]
+
+
+async def fetch(backend: Backend, target: Target) -> bytes:
+    """Do the same, and return the reply, which the talk has checked."""
+    return (await _visit(backend, target))[1]
 
 
 async def hold(backend: Backend, target: Target, concurrency: int) -> list[Connection]:
@@ -54,6 +73,8 @@ async def churn(backend: Backend, target: Target, *, connections: int, concurren
 
     This is what is timed. Workers share one iterator of work; every reply is compared.
     """
+    if target.others:
+        return await _churn_in_turn(backend, target, connections, concurrency)
     connect, address, tls, options = backend.connect, target.address, target.tls, target.options
     parts, size, rounds = target.talk.parts, target.talk.reply_size, target.talk.rounds
     expected = target.talk.reply
@@ -77,14 +98,207 @@ async def churn(backend: Backend, target: Target, *, connections: int, concurren
         await worker()
     else:
         await backend.gather(*[worker] * concurrency)
+    return _added_up(done, concurrency)
+
+
+async def _churn_in_turn(backend: Backend, target: Target, connections: int, concurrency: int) -> int:
+    """Do the same with talks that take turns."""
+    connect, address, tls, options = backend.connect, target.address, target.tls, target.options
+    work = islice(cycle((target.talk, *target.others)), connections)
+    done: list[int] = []
+
+    async def worker() -> None:
+        replies = 0
+        for talk in work:
+            connection = await connect(address, tls=tls, options=options)
+            try:
+                reply = await connection.exchange(talk.parts, talk.reply_size, talk.rounds)
+            finally:
+                await connection.close()
+            if reply != talk.reply:
+                talk.check(reply)
+            replies += 1
+        done.append(replies)
+
+    await backend.gather(*[worker] * concurrency)
+    return _added_up(done, concurrency)
+
+
+async def messages(
+    backend: Backend, target: Target, watch: Stopwatch, *, round_trips: int, concurrency: int
+) -> tuple[int, int]:
+    """Make round trips on `concurrency` connections that are open before and after; return replies and connections.
+
+    Each connection makes as many as every other, or one more. The last reply of each is compared; that there were as
+    many as asked for is the server's count.
+    """
+    talk = target.talk
+    connections = await hold(backend, target, concurrency)
+    shares = [len(range(number, round_trips, concurrency)) for number in range(concurrency)]
+    waiting = iter(zip(connections, shares, strict=True))
+    done: list[int] = []
+
+    async def repeat() -> None:
+        connection, rounds = next(waiting)
+        talk.check(await connection.exchange(talk.parts, talk.reply_size, rounds))
+        done.append(rounds)
+
+    watch.start(concurrency)
+    if concurrency == 1:
+        await repeat()
+    else:
+        await backend.gather(*[repeat] * concurrency)
+    watch.stop()
+    watch.rest()
+    await _close(backend, connections)
+    return _added_up(done, concurrency), concurrency
+
+
+async def pool(
+    backend: Backend, target: Target, watch: Stopwatch, *, slots: int, requests: int, concurrency: int
+) -> tuple[int, int]:
+    """Make requests, `concurrency` at once, over connections that are shared; return replies and connections.
+
+    What is timed is acquire, exchange, release. There are never more connections than `slots`: they are opened before.
+    """
+    talk = target.talk
+    connections = await hold(backend, target, slots)
+    idle, limiter = list(connections), backend.limiter(slots)
+    work = iter(range(requests))
+    done: list[int] = []
+
+    async def worker() -> None:
+        replies = 0
+        for _ in work:
+            await limiter.acquire()
+            connection = idle.pop()
+            try:
+                reply = await connection.exchange(talk.parts, talk.reply_size, 1)
+            finally:
+                idle.append(connection)
+                limiter.release()
+            if reply != talk.reply:
+                talk.check(reply)
+            replies += 1
+        done.append(replies)
+
+    watch.start(slots)
+    await backend.gather(*[worker] * concurrency)
+    watch.stop()
+    watch.rest()
+    await _close(backend, connections)
+    return _added_up(done, concurrency), slots
+
+
+async def datagrams(
+    backend: Backend, target: Target, watch: Stopwatch, *, round_trips: int, concurrency: int
+) -> tuple[int, int]:
+    """Send datagrams from `concurrency` sockets, each after the answer to the one before; return replies and sockets.
+
+    Raises VoidError when one was lost: the value would be the deadline's.
+    """
+    payload, expected = target.talk.parts[0], target.talk.reply
+    sockets: list[Datagrams] = [await backend.open_datagrams(target.address) for _ in range(concurrency)]
+    waiting, work = iter(sockets), iter(range(round_trips))
+    done: list[int] = []
+    lost: list[int] = []
+
+    async def worker() -> None:
+        sock, replies = next(waiting), 0
+        for number in work:
+            reply = await sock.exchange(payload, DATAGRAM_DEADLINE)
+            if reply is None:
+                lost.append(number)
+            elif reply != expected:
+                target.talk.check(reply)
+            else:
+                replies += 1
+        done.append(replies)
+
+    watch.start(0)
+    if concurrency == 1:
+        await worker()
+    else:
+        await backend.gather(*[worker] * concurrency)
+    watch.stop()
+    watch.rest()
+    for sock in sockets:
+        await sock.close()
+    if lost:
+        raise VoidError(f"{len(lost)} of {round_trips} datagrams were lost: the value is void")
+    return _added_up(done, concurrency), concurrency
+
+
+async def lookups(
+    backend: Backend, names: Sequence[Lookup], watch: Stopwatch, *, count: int, concurrency: int
+) -> tuple[int, int]:
+    """Look names up in turn, `concurrency` at a time; return how many gave right addresses, and no connection."""
+    work = islice(cycle(names), count)
+    done: list[int] = []
+
+    async def worker() -> None:
+        found = 0
+        for each in work:
+            addresses = {address.host for address in await backend.resolve(each.host, 0, each.family)}
+            if not addresses or not addresses <= each.addresses:
+                raise ProtocolError(f"{each.host} was resolved to {', '.join(sorted(addresses)) or 'nothing'}")
+            found += 1
+        done.append(found)
+
+    watch.start(0)
+    if concurrency == 1:
+        await worker()
+    else:
+        await backend.gather(*[worker] * concurrency)
+    watch.stop()
+    return _added_up(done, concurrency), 0
+
+
+async def converse(
+    backend: Backend, target: Target, conversation: Conversation, watch: Stopwatch, *, count: int, concurrency: int
+) -> tuple[int, int]:
+    """Make the traffic of one value: `count` units, `concurrency` at a time; return the replies and the connections."""
+    match conversation.traffic:
+        case Traffic.MESSAGES:
+            return await messages(backend, target, watch, round_trips=count, concurrency=concurrency)
+        case Traffic.POOL:
+            slots = conversation.slots
+            return await pool(backend, target, watch, slots=slots, requests=count, concurrency=concurrency)
+        case Traffic.DATAGRAMS:
+            return await datagrams(backend, target, watch, round_trips=count, concurrency=concurrency)
+        case Traffic.LOOKUPS:
+            return await lookups(backend, conversation.lookups, watch, count=count, concurrency=concurrency)
+    traffic = backend.churn or churn
+    watch.start(0)
+    replies = await traffic(backend, target, connections=count, concurrency=concurrency)
+    watch.stop()
+    return replies, count
+
+
+async def _close(backend: Backend, connections: Sequence[Connection]) -> None:
+    await backend.gather(*(connection.close for connection in connections))
+
+
+def _added_up(done: Sequence[int], concurrency: int) -> int:
     if len(done) != concurrency:
         raise FactsError(f"gather returned after {len(done)} of {concurrency} jobs")
     return sum(done)
 
 
-async def _talk(connection: Connection, talk: Talk) -> None:
+async def _visit(backend: Backend, target: Target) -> tuple[Facts, bytes]:
+    try:
+        connection = await backend.connect(target.address, tls=target.tls, options=target.options)
+        facts = connection.facts()
+        reply = await _talk(connection, target.talk)
+    except Exception as error:
+        raise translate(error) from error
+    return facts, reply
+
+
+async def _talk(connection: Connection, talk: Talk) -> bytes:
     try:
         reply = await connection.exchange(talk.parts, talk.reply_size, talk.rounds)
     finally:
         await connection.close()
     talk.check(reply)
+    return reply

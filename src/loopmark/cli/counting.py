@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from loopmark import callgrind, machine, procfs, store
-from loopmark.campaign import Request, prepare
+from loopmark import callgrind, machine, plan, procfs, store
+from loopmark.campaign import prepare
 from loopmark.cli import INTERRUPTED, USAGE
+from loopmark.cli.options import request_of
 from loopmark.counts import change
 from loopmark.errors import UsageError
 from loopmark.instructions import Conductor, Job, Valgrind, counting
@@ -18,6 +19,7 @@ from loopmark.report.instructions import change_report, instructions_report
 OPTIONS = {
     *("instructions", "contenders", "benchmarks", "concurrencies", "roles", "peer", "baseline", "label"),
     *("results", "plugin", "certificates", "no_progress"),
+    *("versions", "keys", "cipher", "group", "tickets", "resumed", "client_key"),
 }
 """Those of `loopmark run` that say what is counted, rather than how something is timed."""
 
@@ -27,7 +29,7 @@ def count(wishes: dict[str, Any], results: Path, *, wanted: bool) -> int:
     _refuse_others()
     valgrind = callgrind.version()
     known = {name: value for name, value in wishes.items() if name in OPTIONS}
-    prepared = prepare(Request(**{**known, "concurrencies": known["concurrencies"] or (1,)}))
+    prepared = prepare(request_of(plan.DEFAULT, {**known, "concurrencies": known["concurrencies"] or (1,)}))
     counts = counting(prepared.campaign, valgrind)
     campaign = counts.campaign
     campaign.notes = machine.warnings(campaign.machine)

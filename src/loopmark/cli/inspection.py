@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from loopmark import alongside, foreign, store
+from loopmark.case import Role
 from loopmark.cli import USAGE, cli
 from loopmark.cli.counting import compare_counts
 from loopmark.cli.options import Share
@@ -40,10 +41,19 @@ def _document(known: Survey) -> dict[str, Any]:
         "benchmarks": {
             name: {
                 "question": benchmark.question,
-                "needs": sorted(benchmark.needs),
                 "concurrencies": benchmark.concurrencies,
                 "bursts": benchmark.bursts,
-                "close": benchmark.close_policy,
+                "roles": [role for role in benchmark.roles if role is not Role.PAIR],
+                "cases": {
+                    name: {
+                        "traffic": conversation.traffic,
+                        "needs": sorted(benchmark.needs(variant)),
+                        "close": benchmark.close_policy(variant),
+                    }
+                    for name, (variant, conversation) in zip(
+                        benchmark.variants, benchmark.conversations.items(), strict=True
+                    )
+                },
             }
             for name, benchmark in benchmarks.items()
         },

@@ -7,11 +7,18 @@ from pathlib import Path
 import click
 
 from loopmark import plan
-from loopmark.campaign import Request, prepare
+from loopmark.campaign import prepare
 from loopmark.case import Role
 from loopmark.cli import cli
 from loopmark.cli.measuring import measure
-from loopmark.cli.options import Listed, benchmark_names, complete_contender, contender_names, positive
+from loopmark.cli.options import (
+    Listed,
+    benchmark_names,
+    complete_contender,
+    contender_names,
+    positive,
+    request_of,
+)
 from loopmark.errors import UsageError
 
 EPILOG = """\b
@@ -98,5 +105,5 @@ def matrix(*, max_time: float, blocks: int, results: Path, no_progress: bool, **
     if not math.isfinite(max_time):
         raise UsageError(f"--max-time {max_time}: give a number of seconds")
     effort = dataclasses.replace(plan.MATRIX, seconds=max_time, blocks=blocks)
-    request = Request(effort=effort, roles=(Role.PAIR,), **wishes)  # type: ignore[arg-type]  # click has checked them
+    request = request_of(effort, {**wishes, "roles": (Role.PAIR,)})
     return measure(prepare(request), effort, results, wanted=not no_progress)

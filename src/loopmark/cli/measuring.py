@@ -8,11 +8,22 @@ from pathlib import Path
 import click
 
 from loopmark import plan, store
-from loopmark.campaign import Prepared, Request, prepare
+from loopmark.campaign import Prepared, prepare
 from loopmark.case import ROLES
+from loopmark.certs import KEYS
 from loopmark.cli import INTERRUPTED, cli
 from loopmark.cli.counting import count
-from loopmark.cli.options import Listed, Share, benchmark_names, complete_contender, contender_names, one_role, positive
+from loopmark.cli.options import (
+    Listed,
+    Share,
+    benchmark_names,
+    complete_contender,
+    contender_names,
+    one_of,
+    one_role,
+    positive,
+    request_of,
+)
 from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
 from loopmark.progress import progress
@@ -20,6 +31,7 @@ from loopmark.record import Campaign
 from loopmark.report import comparison
 from loopmark.report.figures import figures
 from loopmark.run import Conductor
+from loopmark.tls import VERSIONS
 
 EPILOG = """\b
 Examples:
@@ -51,9 +63,9 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     "benchmarks",
     type=Listed(str, "benchmarks", benchmark_names),
     default="tls_pingpong",
-    metavar="NAME[,..]",
+    metavar="NAME[:CASE][,..]",
     show_default=True,
-    help="What is measured.",
+    help="What is measured: all cases of a benchmark, or one.",
 )
 @click.option(
     "-c",
@@ -73,6 +85,29 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     help="Connections per value; calibrated by default. Without -c: bursts, all started at once.",
 )
 @click.option("--role", "roles", type=roles_type, default=(), metavar="ROLE[,..]", help="server, client or both.")
+@click.option(
+    "--tls",
+    "versions",
+    type=Listed(one_of(VERSIONS), "TLS versions"),
+    default=(),
+    metavar="VERSION[,..]",
+    help="1.2 or 1.3; 1.3 by default. This and the next six are for benchmarks with TLS.",
+)
+@click.option(
+    "--key",
+    "keys",
+    type=Listed(one_of(KEYS), "key types"),
+    default=(),
+    metavar="TYPE[,..]",
+    help=f"The server's key: {', '.join(KEYS)}.",
+)
+@click.option("--cipher", metavar="NAME", help="OpenSSL's name of the one cipher, with TLS 1.2 only.")
+@click.option("--group", metavar="NAME", help="The key exchange: X25519, prime256v1, ...")
+@click.option("--tickets", type=click.IntRange(min=0), metavar="N", help="Session tickets after a handshake.")
+@click.option("--tls-resume", "resumed", is_flag=True, help="Every handshake takes up an older session.")
+@click.option(
+    "--client-key", type=click.Choice(KEYS), help="Clients show a certificate with such a key; servers verify it."
+)
 @click.option(
     "--peer",
     metavar="NAME",
@@ -163,7 +198,7 @@ def run(  # click's options are described where they are declared
         effort = dataclasses.replace(effort, blocks=blocks, target=None)
     elif target is not None:
         effort = dataclasses.replace(effort, target=target)
-    prepared = prepare(Request(effort=effort, **wishes))  # type: ignore[arg-type]  # click has checked their types
+    prepared = prepare(request_of(effort, wishes))
     return measure(prepared, effort, results, wanted=not no_progress)
 
 

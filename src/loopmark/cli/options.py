@@ -1,12 +1,15 @@
 """Option types that several commands share."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from loopmark.campaign import Request
 from loopmark.case import ROLES, Role
+from loopmark.plan import Axes, Effort
 from loopmark.registry import registry
 
 T = TypeVar("T")
@@ -69,8 +72,10 @@ def contender_names() -> list[str]:
 
 
 def benchmark_names() -> list[str]:
-    """Return the names of all benchmarks, for completion."""
-    return list(registry().benchmarks)
+    """Return the names of all benchmarks and of their cases, for completion."""
+    known = registry()
+    names = {name: known.benchmark(name).variants for name in known.benchmarks}
+    return [*names, *(case for name, cases in names.items() for case in cases if case != name)]
 
 
 def complete_contender(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -101,3 +106,21 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError(f"{number} is less than 1")
     return number
+
+
+def one_of(known: Collection[str]) -> Callable[[str], str]:
+    """Return a reader of one of the known words."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"{text!r} is none of {', '.join(known)}")
+        return text
+
+    return read
+
+
+def request_of(effort: Effort, wishes: Mapping[str, Any]) -> Request:
+    """Make a request of options that have the names of its fields, or of its axes."""
+    axes = {each.name for each in dataclasses.fields(Axes)}
+    asked = Axes(**{name: wish for name, wish in wishes.items() if name in axes})
+    return Request(effort=effort, axes=asked, **{name: wish for name, wish in wishes.items() if name not in axes})

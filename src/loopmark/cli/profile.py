@@ -16,6 +16,7 @@ from loopmark.cli.options import complete_benchmark, complete_contender, request
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.profiling import SIDES, Processes, Subject, check_output, profile
 from loopmark.record import Kind
+from loopmark.registry import registry
 from loopmark.report.profile import profile_report
 from loopmark.tls import VERSIONS
 
@@ -131,6 +132,10 @@ def profile_command(
 
 def subject_of(wishes: dict[str, Any], side: str) -> Subject:
     """Resolve what is asked for, as `loopmark run` would, to the one case whose one side is profiled."""
+    (name,) = wishes["benchmarks"]
+    asked = registry(wishes["plugin"]).benchmark(name)
+    if Role(side) not in asked.roles:
+        raise UsageError(f"{name} has no role {side}: there is no side of its own to be profiled")
     prepared = prepare(request_of(plan.DEFAULT, wishes))
     # Of a benchmark with several cases the first, as in `loopmark serve`.
     planned = prepared.campaign.cases[0]

@@ -1,14 +1,19 @@
 """`loopmark serve` and `loopmark drive`: one role each, in two terminals or on two machines."""
 
+import contextlib
 import dataclasses
 import errno
+import ipaddress
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from loopmark import certs, limits, tls
-from loopmark.case import Benchmark
+from loopmark import certs, eventlog, limits, tls
+from loopmark.case import UNITS, Benchmark, Conversation, Traffic
 from loopmark.cli import cli
 from loopmark.cli.options import Listed, complete_benchmark, complete_contender, positive
 from loopmark.errors import Kind, TrafficError, UsageError, translate
@@ -16,8 +21,13 @@ from loopmark.ledger import Ledger
 from loopmark.peer import read_address
 from loopmark.probe import runnable
 from loopmark.registry import registry
-from loopmark.spi import Address, Backend, Main, Options
-from loopmark.traffic import Target, churn, visit
+from loopmark.resumption import resume_from_now_on
+from loopmark.spi import Address, Backend, Options
+from loopmark.tls import Identity
+from loopmark.traffic import Stopwatch, Target, converse, visit
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks whether a server is to end."""
 
 benchmark_argument = click.argument("benchmark", shell_complete=complete_benchmark)
 contender_option = click.option(
@@ -39,40 +49,105 @@ certificates_option = click.option(
 plugin_option = click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
 
 
-@cli.command(epilog="\b\nExamples:\n  loopmark serve tls_pingpong -b uvloop\n  loopmark serve tcp_pingpong --port 0")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Tell every event on standard error, with its time and the peer's address."
+)
+
+
+@cli.command(
+    epilog="\b\nExamples:\n  loopmark serve tls_pingpong -b uvloop\n  loopmark serve tcp_pingpong --port 0\n"
+    "  loopmark serve tls_echo -b trio -v                        every event\n"
+    "  loopmark serve tls_echo --host 192.0.2.7 --public         for other machines"
+)
 @benchmark_argument
 @contender_option
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Numeric address to listen on.")
 @click.option("--port", default=8443, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")
+@click.option("--public", is_flag=True, help="Listen on an address that others can reach.")
+@verbose_option
 @certificates_option
 @plugin_option
-def serve(*, benchmark: str, contender: str, host: str, port: int, directory: Path | None, plugin: Path | None) -> None:
-    """Serve a benchmark until Ctrl-C, then say what was counted."""
-    question, backend = _load(benchmark, contender, plugin)
-    context = tls.server_context(question.tls, certs.ensure(directory)) if question.tls else None
-    ledger = Ledger(question.service)
+def serve(
+    *,
+    benchmark: str,
+    contender: str,
+    host: str,
+    port: int,
+    public: bool,
+    verbose: bool,
+    directory: Path | None,
+    plugin: Path | None,
+) -> None:
+    """Serve a benchmark until Ctrl-C or SIGTERM, then say what was counted."""
+    _check_served(host, public=public)
+    question, conversation, backend = _load(benchmark, contender, plugin, serving=True)
+    context = None
+    if question.tls:
+        context = tls.server_context(question.tls, certs.ensure(directory, key=question.tls.key))
+    ledger = Ledger(conversation.service)
+    accept = eventlog.telling(ledger.accept) if verbose else ledger.accept
+    options = Options(go_ahead=conversation.go_ahead)
+    reach = ", for whoever can reach that address" if public else ""
+    if verbose:
+        eventlog.start()
 
     async def main() -> None:
-        async with backend.serve(ledger.accept, Address(host, port), tls=context, options=Options()) as server:
-            click.echo(f"{contender} serves {benchmark} on {read_address(server)}; Ctrl-C ends it")
-            while True:
-                await backend.sleep(3600.0)
+        async with backend.serve(accept, Address(host, port), tls=context, options=options) as server:
+            click.echo(f"{contender} serves {benchmark} on {read_address(server)}{reach}; Ctrl-C ends it")
+            while not ending:
+                await backend.sleep(LOOK_EVERY)
 
-    try:
-        _until_interrupted(backend, main)
-    except OSError as error:
-        raise UsageError(_listen_failure(error, host, port)) from error
+    with _ended_by_signals() as ending:
+        try:
+            backend.run(main)
+        except OSError as error:
+            raise UsageError(_listen_failure(error, host, port)) from error
     counts = ledger.counts()
     faults = ", ".join(f"{count} {kind}" for kind, count in counts.faults.items()) or "none"
     click.echo(f"accepted {counts.accepted}, served {counts.served}, faults: {faults}")
 
 
-def _until_interrupted(backend: Backend, main: Main[None]) -> None:
-    """Run until Ctrl-C, which nurseries and task groups wrap into a group."""
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask for the end, instead of having loops interrupted: not all of them stand that.
+
+    A signal that is ignored stays so: shells do that to SIGINT of jobs in the background. Whoever presses Ctrl-C again
+    means it.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    wanted = [
+        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN
+    ]
+    before = {each: signal.signal(each, note) for each in wanted}
     try:
-        backend.run(main)
-    except* KeyboardInterrupt:
-        pass
+        yield came
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _check_served(host: str, *, public: bool) -> None:
+    address = _numeric(host)
+    if not public and not address.is_loopback:
+        raise UsageError(
+            f"{host} is no loopback address, and whoever reaches it could connect: add --public if they shall"
+        )
+
+
+def _numeric(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        raise UsageError(
+            f"{host!r} is no numeric address: give one like 192.0.2.7 with --host; names are for --server-name of "
+            "`loopmark drive`"
+        ) from None
 
 
 def _listen_failure(error: OSError, host: str, port: int) -> str:
@@ -84,7 +159,9 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
 @cli.command(
     epilog="\b\nExamples:\n  loopmark drive tls_pingpong -b trio\n"
     "  loopmark drive tls_pingpong -n 1000,1500,2000,2500     one line per burst\n"
-    "  loopmark drive tls_pingpong -n 5000 -c 100"
+    "  loopmark drive tls_pingpong -n 5000 -c 100\n"
+    "  loopmark drive tls_echo -b trio -v                     one connection, every event\n"
+    "  loopmark drive tls_echo --host 192.0.2.7 --server-name myhost.example"
 )
 @benchmark_argument
 @contender_option
@@ -95,12 +172,12 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
     "-n",
     "--connections",
     type=Listed(positive, "whole numbers"),
-    default="1000",
-    show_default=True,
+    default=(),
     metavar="N[,..]",
-    help="Connections; one line for each number.",
+    help="Connections; one line for each number. 1000 by default, and 1 with -v.",
 )
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), metavar="N", help="At a time; all at once by default.")
+@verbose_option
 @certificates_option
 @plugin_option
 def drive(
@@ -112,38 +189,76 @@ def drive(
     server_name: str | None,
     connections: tuple[int, ...],
     concurrency: int | None,
+    verbose: bool,
     directory: Path | None,
     plugin: Path | None,
 ) -> None:
     """Call a server and say how fast it went. For numbers to compare, use `loopmark run`."""
-    question, backend = _load(benchmark, contender, plugin)
+    _numeric(host)
+    question, conversation, backend = _load(benchmark, contender, plugin, serving=False)
+    connections = connections or ((1,) if verbose else (1000,))
     limits.check(concurrency or max(connections))
     client = None
     if question.tls:
-        identity = certs.ensure(directory)
+        identity = _trusted(directory or certs.default_directory(), question.tls.key)
         client = tls.client_tls(
             question.tls, dataclasses.replace(identity, server_name=server_name or identity.server_name)
         )
-    target = Target(address=Address(host, port), talk=question.talk, tls=client, options=Options())
+    talk, *others = conversation.talks
+    options = Options(go_ahead=conversation.go_ahead)
+    target = Target(address=Address(host, port), talk=talk, tls=client, options=options, others=tuple(others))
+    if verbose:
+        eventlog.start()
+        backend = eventlog.TellingBackend(backend)
     try:
-        backend.run(lambda: visit(backend, target))
+        if client is not None and question.tls and question.tls.resumed:
+            resume_from_now_on(client, target.address, talk, options)
+        if not verbose:
+            # What a first connection costs more is no part of a burst.
+            backend.run(lambda: visit(backend, target))
         for count in connections:
-            click.echo(_drive(backend, target, count, min(concurrency or count, count)))
+            line = _drive(backend, target, conversation, count, min(concurrency or count, count))
+            click.echo(f"{line}; telling every event slows it down" if verbose else line)
     except Exception as error:
         raise _calling_failure(translate(error), target.address, benchmark) from error
 
 
-def _drive(backend: Backend, target: Target, connections: int, concurrency: int) -> str:
-    async def timed() -> tuple[int, float, float]:
-        cpu, start = time.process_time(), time.perf_counter()
-        replies = await churn(backend, target, connections=connections, concurrency=concurrency)
-        return replies, time.perf_counter() - start, time.process_time() - cpu
+def _trusted(directory: Path, key: str) -> Identity:
+    """Return whom a client trusts, which is all that it needs: on a machine of its own the authority's file will do."""
+    ca = directory / "ca.pem"
+    if ca.exists() and not (directory / "ca.key").exists():
+        return Identity(ca=ca, chain=directory / f"{key}.pem", key=directory / f"{key}.key")
+    return certs.ensure(directory, key=key)
 
-    replies, wall, cpu = backend.run(timed)
-    return (
-        f"{replies} connections, {concurrency} at a time: {wall:.3f} s, {replies / wall:.0f} connections/s, "
-        f"{replies / cpu:.0f} connections per client-CPU-second"
+
+def _drive(backend: Backend, target: Target, conversation: Conversation, count: int, concurrency: int) -> str:
+    clocks = _Clocks()
+    watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
+    replies, _ = backend.run(
+        lambda: converse(backend, target, conversation, watch, count=count, concurrency=concurrency)
     )
+    unit = UNITS[conversation.traffic]
+    return (
+        f"{replies} {unit}{'' if replies == 1 else 's'}, {concurrency} at a time: {clocks.wall:.3f} s, "
+        f"{replies / clocks.wall:.0f} {unit}s/s, {replies / clocks.cpu:.0f} {unit}s per client-CPU-second"
+    )
+
+
+class _Clocks:
+    """Wall and CPU seconds of this process."""
+
+    wall = cpu = 0.0
+
+    def start(self, connections: int) -> None:
+        del connections  # the server's clock is not ours to read
+        self.cpu, self.wall = -time.process_time(), -time.perf_counter()
+
+    def stop(self) -> None:
+        self.wall += time.perf_counter()
+        self.cpu += time.process_time()
+
+    def rest(self) -> None:
+        pass
 
 
 def _calling_failure(error: TrafficError, address: Address, benchmark: str) -> TrafficError:
@@ -157,9 +272,17 @@ def _calling_failure(error: TrafficError, address: Address, benchmark: str) -> T
     return error
 
 
-def _load(benchmark: str, contender: str, plugin: Path | None) -> tuple[Benchmark, Backend]:
+def _load(
+    benchmark: str, contender: str, plugin: Path | None, *, serving: bool
+) -> tuple[Benchmark, Conversation, Backend]:
+    """Load a benchmark, the conversation that is meant, and a contender that can play its part."""
     known = registry(plugin)
     question, backend = known.benchmark(benchmark), runnable(known.contender(contender))
-    if missing := question.needs - backend.features:
+    _, colon, variant = benchmark.partition(":")
+    variant = variant if colon else next(iter(question.conversations))
+    conversation = question.conversation(variant)
+    if conversation.traffic not in (Traffic.CHURN, Traffic.MESSAGES):
+        raise UsageError(f"{benchmark} is no conversation of one client and one server: use `loopmark run`")
+    if missing := question.needs(variant, serving=serving, calling=not serving) - backend.features:
         raise UsageError(f"{contender} cannot run {benchmark}: it has no {', '.join(sorted(missing))}")
-    return question, backend
+    return question, conversation, backend

@@ -7,7 +7,7 @@ from loopmark.case import Case, ClosePolicy, Cores, Role
 from loopmark.record import Campaign
 from loopmark.report.cells import counted, microseconds
 from loopmark.report.figures import BUSY, HALF, SIDES, shown_name
-from loopmark.report.tables import Group, Table, groups, tables
+from loopmark.report.tables import Group, Table, groups, short, tables
 from loopmark.report.trust import invalid_roles, trust
 
 NO_LOOP = "blocking"
@@ -23,6 +23,9 @@ CLOSING = {
     ClosePolicy.BOTH_NOTIFY: "the server sends its reply, close_notify and FIN, the client answers with its own "
     "close_notify; nobody waits for it",
     ClosePolicy.FIN: "the server sends its reply and FIN, the client reads to the end of the stream and closes",
+    ClosePolicy.CLIENT_NOTIFY: "the client sends close_notify and closes, then the server does",
+    ClosePolicy.CLIENT_FIN: "the client closes, then the server does",
+    ClosePolicy.HALF_CLOSE: "the client ends its stream and reads on, the server answers what it has read, then ends",
 }
 
 
@@ -57,7 +60,8 @@ def title(group: Group) -> str:
         roles = "servers under one fixed client, clients against one fixed server"
     else:
         roles = "servers under one fixed client" if case.role is Role.SERVER else "clients against one fixed server"
-    return f"{_invalid(group)}{case.benchmark}, {load}, {placement}: {roles}"
+    asked_for = f"{case.benchmark}, {case.variant}" if case.variant else case.benchmark
+    return f"{_invalid(group)}{asked_for}, {load}, {placement}: {roles}"
 
 
 def _invalid(group: Group) -> str:
@@ -82,13 +86,17 @@ def asked(group: Group) -> Iterator[str]:
     if first.question:
         yield first.question
     yield f"Placement: {PLACEMENT[case.cores]}.{_peers(group)}"
+    # Older campaigns did not say it, and had one policy.
     close = first.close or (ClosePolicy.FIN if case.tls is None else ClosePolicy.BOTH_NOTIFY)
-    yield f"{_tls(case)} Close ({close}): {CLOSING[close]}."
+    if first.close is not None or first.unit == "connection":
+        yield f"{_tls(case)} Close ({close}): {CLOSING[close]}."
+    if first.unit != "connection":
+        yield f"All figures are per {first.unit}. Connections are opened before, and closed after, what is timed."
 
 
 def _columns(group: Group) -> Iterator[str]:
     """Explain what the headers of the tables cannot."""
-    case = group.cases[0].plan.case
+    case, case_unit = group.cases[0].plan.case, group.cases[0].plan.unit
     if case.cores is not Cores.SHARED:
         yield (
             "s: server, c: client. busy %: CPU time of the server's and of the client's process in the wall time"
@@ -101,7 +109,7 @@ def _columns(group: Group) -> Iterator[str]:
         yield "Faults are those of the contender's own process; bytes are what the contender itself sends."
     else:
         yield (
-            "connections per client-CPU-second leaves out the server and all waiting: it is no rate that anybody "
+            f"{case_unit}s per client-CPU-second leaves out the server and all waiting: it is no rate that anybody "
             "sees. Private memory is what a process holds after the last value, above its ready state."
         )
     if case.concurrency == 1 and any(arm.label == NO_LOOP for each in group.cases for arm in each.arms):
@@ -142,8 +150,8 @@ def _floor(group: Group) -> Iterator[str]:
         return
     yield (
         "floor: CPU time of the same handshake and messages in memory with the same OpenSSL, without socket, kernel or "
-        f"loop, in the same blocks: {'; '.join(told)} us/conn. own: what the contender and the kernel need beyond it, "
-        "the median over blocks of the difference."
+        f"loop, in the same blocks: {'; '.join(told)} us/{short(group.cases[0])}. own: what the contender and the "
+        "kernel need beyond it, the median over blocks of the difference."
     )
 
 
@@ -161,9 +169,13 @@ def _peers(group: Group) -> str:
 def _tls(case: Case) -> str:
     if case.tls is None:
         return "Plain TCP."
+    cipher = f", cipher {case.tls.cipher}" if case.tls.cipher else ""
+    tickets = f"{case.tls.tickets} after a handshake" if case.tls.tickets else "off"
+    handshake = "resumes a session" if case.tls.resumed else "is a full one"
+    clients = f", clients show a certificate ({case.tls.client_key})" if case.tls.client_key else ""
     return (
-        f"TLS {case.tls.version}, key {case.tls.key}, group {case.tls.group}; tickets off, every handshake is a full "
-        "one; chain and host name verified."
+        f"TLS {case.tls.version}, key {case.tls.key}, group {case.tls.group}{cipher}; tickets {tickets}, "
+        f"every handshake {handshake}; chain and host name verified{clients}."
     )
 
 

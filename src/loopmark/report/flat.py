@@ -29,10 +29,10 @@ side whose CPU time it is, and the same contender on the other one.
 """
 
 _SIDE_FIGURES = {
-    "minor_faults": ("minor faults", "1/connection"),
-    "voluntary_switches": ("voluntary switches", "1/connection"),
-    "involuntary_switches": ("involuntary switches", "1/connection"),
-    "run_delay": ("run delay", "second/connection"),
+    "minor_faults": ("minor faults", "1/{unit}"),
+    "voluntary_switches": ("voluntary switches", "1/{unit}"),
+    "involuntary_switches": ("involuntary switches", "1/{unit}"),
+    "run_delay": ("run delay", "second/{unit}"),
     "collections": ("garbage collections", "1"),
     "private_kib": ("private memory", "KiB"),
 }
@@ -118,7 +118,7 @@ def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[
         assert here is not None  # only arms with blocks are listed
         yield {
             "metric": metric.value,
-            "unit": "second/connection",
+            "unit": f"second/{case.plan.unit}",
             "primary": metric is case.plan.case.primary,
             "blocks": here.blocks,
             "median": here.median,
@@ -145,14 +145,14 @@ def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[
             yield {
                 **common,
                 "metric": f"{side} {name}",
-                "unit": unit,
+                "unit": unit.format(unit=case.plan.unit),
                 "median": case.of_side(arm.label, side, figure),
                 "field_median": case.of_side(arm.label, side, figure, field=True),
             }
     trace = campaign.traces.get(case.plan.case.name, {}).get(arm.label)
     for side in ("server", "client") if trace else ():
         sent = getattr(trace, f"bytes_to_{side}")
-        yield {**common, "metric": f"bytes to {side}", "unit": "byte/connection", "blocks": 0, "median": sent}
+        yield {**common, "metric": f"bytes to {side}", "unit": f"byte/{case.plan.unit}", "blocks": 0, "median": sent}
 
 
 def _judged(case: CaseFigures, arm: Arm, metric: Metric) -> dict[str, Any]:

@@ -18,9 +18,12 @@ def listing(document: Mapping[str, Any]) -> str:
         "loops: " + ", ".join(document["loops"]),
     ]
     for name, each in document["benchmarks"].items():
+        cases = list(each["cases"])
         parts.append(
             f"{name}: {each['question']}\n"
-            f"  at a time (-c): {', '.join(map(str, each['concurrencies']))}; "
-            f"bursts (-n without -c): {', '.join(map(str, each['bursts']))}; roles (--role): server, client, both"
+            + (f"  cases (-w): {', '.join(cases)}\n" if cases != [name] else "")
+            + f"  at a time (-c): {', '.join(map(str, each['concurrencies']))}; "
+            + (f"bursts (-n without -c): {', '.join(map(str, each['bursts']))}; " if each["bursts"] else "")
+            + f"roles (--role): {', '.join(each['roles'])}"
         )
     return "\n\n".join(parts)

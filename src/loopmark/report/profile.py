@@ -43,7 +43,8 @@ def _parts(profile: Profile) -> Iterator[str]:
     if plain.kernel is not None:
         yield f"system calls, that is the kernel with its network stack: {_of(plain.kernel * plain.cpu, profile)}"
         rest, left = rest - plain.kernel * plain.cpu, "the rest"
-    yield f"{left}, {subject.contender}'s own code and Python: {_of(rest, profile)}"
+    told = _of(rest, profile) if rest > 0 else "nothing that these figures could tell from noise"
+    yield f"{left}, {subject.contender}'s own code and Python: {told}"
 
 
 def _of(seconds: float, profile: Profile) -> str:
@@ -52,7 +53,7 @@ def _of(seconds: float, profile: Profile) -> str:
 
 
 def _setting(profile: Profile, plain: Plain) -> Iterator[str]:
-    case = profile.subject.case
+    case, unit = profile.subject.case, profile.subject.unit
     other = "client" if profile.subject.side == "server" else "server"
     yield f"The other side is the fixed {case.peer} {other}; {PLACEMENT[case.cores]}."
     if case.tls is not None:
@@ -65,10 +66,7 @@ def _setting(profile: Profile, plain: Plain) -> Iterator[str]:
             "it; another key, version or TLS library would change it."
         )
     elif case.tls is not None:
-        yield (
-            f"There is no floor: its handshakes would be one to each {profile.subject.unit}, and here connections are "
-            "open all the time."
-        )
+        yield f"There is no floor: connections are open all the time, so that no handshake belongs to a {unit}."
     if plain.kernel is not None:
         yield (
             "The kernel's part is by its own accounting, which may count in clock ticks: a few percent are noise. On "

@@ -83,6 +83,11 @@ def metric_name(metric: Metric) -> str:
     return "wall" if metric is Metric.WALL else metric.value.replace("cpu", "CPU")
 
 
+def short(case: CaseFigures) -> str:
+    """Name what figures are per, as headers do."""
+    return {"connection": "conn", "round trip": "trip"}.get(case.plan.unit, case.plan.unit)
+
+
 def _comparison_title(case: CaseFigures) -> str:
     who = {Role.SERVER: "Servers", Role.CLIENT: "Clients", Role.BOTH: "Both sides together"}[case.plan.case.role]
     return f"{who}, compared by {metric_name(case.plan.case.primary)} time"
@@ -92,15 +97,15 @@ def _comparison(case: CaseFigures) -> _Columns:
     """Return the columns of what is judged, and of what goes with it."""
     metric = case.plan.case.primary
     columns: _Columns = [
-        (f"{metric_name(metric)}\nus/conn", lambda arm: microseconds(case.absolute(arm, metric))),
+        (f"{metric_name(metric)}\nus/{short(case)}", lambda arm: microseconds(case.absolute(arm, metric))),
         (f"ratio\n[{'simultaneous' if case.is_simultaneous else 'plain'} 95 %]", lambda arm: _ratio(case, arm)),
     ]
     if case.is_judged:
         columns += [("verdict", lambda arm: _verdict(case, arm)), ("letters", lambda arm: case.letters(arm) or NOTHING)]
     if metric is Metric.WALL:
         columns += [
-            ("connections\n/s", lambda arm: rate(case.absolute(arm, Metric.WALL))),
-            ("connections per\nclient-CPU-\nsecond", lambda arm: rate(case.absolute(arm, Metric.CLIENT_CPU))),
+            (f"{case.plan.unit}s\n/s", lambda arm: rate(case.absolute(arm, Metric.WALL))),
+            (f"{case.plan.unit}s per\nclient-CPU-\nsecond", lambda arm: rate(case.absolute(arm, Metric.CLIENT_CPU))),
         ]
     if case.field_blocks:
         columns.append(("field\nratio", lambda arm: field_ratio(case, arm)))
@@ -139,7 +144,7 @@ def _against_peers(campaign: Campaign, group: Group) -> _Columns:
     server, client = group.of(Role.SERVER), group.of(Role.CLIENT)
     columns += [
         (
-            f"minor\nfaults/conn\n{sides}",
+            f"minor\nfaults/{short(group.cases[0])}\n{sides}",
             lambda arm: ", ".join(one_digit(_of_own_side(case, arm, "minor_faults")) for case in group.cases),
         ),
         (_bytes_header(group), lambda arm: _wire_bytes(campaign, server, client, arm)),
@@ -152,7 +157,7 @@ def _bounds(case: CaseFigures) -> _Columns:
     doing = "serving" if case.plan.case.role is Role.SERVER else "calling"
     columns: _Columns = []
     if case.has_floor:
-        columns.append((f"{doing}:\nfloor + own\nus/conn", lambda arm: _floor_and_own(case, arm, side)))
+        columns.append((f"{doing}:\nfloor + own\nus/{short(case)}", lambda arm: _floor_and_own(case, arm, side)))
     return [
         *columns,
         (f"{doing}:\nbusy %\ns/c", lambda arm: _busy(case, arm) if _has(case, arm) else NOTHING),
@@ -166,7 +171,7 @@ def _self_paired(case: CaseFigures) -> _Columns:
     for side, metric in SIDES.items():
         columns.append(_absolute(case, metric))
         if case.has_floor:
-            columns.append((f"{side}:\nfloor + own\nus/conn", _floors(case, side)))
+            columns.append((f"{side}:\nfloor + own\nus/{short(case)}", _floors(case, side)))
     if case.plan.case.cores is Cores.SHARED:
         columns.append(("% of wall\ns/c/rest", lambda arm: _split(case, arm)))
     else:
@@ -182,7 +187,7 @@ def _self_paired(case: CaseFigures) -> _Columns:
 
 
 def _absolute(case: CaseFigures, metric: Metric) -> tuple[str, Callable[[str], str]]:
-    return f"{metric_name(metric)}\nus/conn", lambda arm: microseconds(case.absolute(arm, metric))
+    return f"{metric_name(metric)}\nus/{short(case)}", lambda arm: microseconds(case.absolute(arm, metric))
 
 
 def _floors(case: CaseFigures, side: str) -> Callable[[str], str]:

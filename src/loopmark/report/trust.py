@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from loopmark.case import Role
 from loopmark.judgement import CONTROL_RATIO, Gate
-from loopmark.record import Campaign, Kind
+from loopmark.record import COMPARED, Campaign, Kind
 from loopmark.report.cells import counted, interval, percent, plus_minus, told
 from loopmark.report.figures import BUSY, ROWS, SIDES, CaseFigures, shown_name
 from loopmark.report.tables import HELD_BACK, metric_name
@@ -44,8 +44,8 @@ def _precision(campaign: Campaign, case: CaseFigures) -> Iterator[str]:
     values = sorted({len(each.wall) for each in measured})
     many = "-".join(str(each) for each in dict.fromkeys((values[0], values[-1]))) if values else "no"
     yield (
-        f"{counted(len(case.blocks), 'block')} of {counted(many, 'value')} of {case.plan.loops} connections for each "
-        "contender."
+        f"{counted(len(case.blocks), 'block')} of {counted(many, 'value')} of {case.plan.loops} {case.plan.unit}s "
+        "for each contender."
     )
     yield _ended(campaign, case)
     judgement = case.judgement
@@ -196,7 +196,7 @@ def _disagreement(campaign: Campaign, case: CaseFigures, arm: str) -> str | None
     """
     metric = case.plan.case.primary
     here, field = case.ratio(arm, metric), case.ratio(arm, metric, field=True)
-    if here is None or field is None or arm not in case.plan.labels(Kind.CONTENDER):
+    if here is None or field is None or arm not in case.plan.labels(*COMPARED):
         return None
     if abs(field.ratio / here.ratio - 1) <= max(FIELD_MARGIN, _field_noise(case)):
         return None

@@ -1,0 +1,51 @@
+"""What every API level of asyncio shares: how a loop is run, and how things are awaited together."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import closing
+from functools import cached_property
+from typing import ClassVar
+
+from loopmark.spi import Backend, Feature, Limiter, Main, T
+
+
+class AsyncioBase(Backend):
+    """A backend on an asyncio-compatible loop.
+
+    `api` is what its API level can do, `wants` which of the loop's methods that takes where not every loop has it.
+    """
+
+    api: ClassVar[frozenset[Feature]]
+    wants: ClassVar[Mapping[Feature, str]] = {}
+
+    @cached_property
+    def features(self) -> frozenset[Feature]:  # type: ignore[override]  # computed once, when somebody asks
+        """What the API has, less what the loop lacks."""
+        with closing((self.loop_factory or asyncio.new_event_loop)()) as loop:
+            return self.api - {feature for feature, method in self.wants.items() if _is_missing(loop, method)}
+
+    def run(self, main: Main[T], /) -> T:
+        with asyncio.Runner(loop_factory=self.loop_factory) as runner:
+            return runner.run(main())
+
+    async def gather(self, *jobs: Main[None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job())
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def limiter(self, slots: int, /) -> Limiter:
+        return asyncio.Semaphore(slots)
+
+
+def _is_missing(loop: asyncio.AbstractEventLoop, method: str) -> bool:
+    """Call a method of two arguments in vain: loops have methods that only raise NotImplementedError."""
+    try:
+        loop.run_until_complete(getattr(loop, method)(None, 1))
+    except NotImplementedError:
+        return True
+    except Exception:  # noqa: BLE001  # it complains about its arguments, and so is there
+        return False
+    return False
