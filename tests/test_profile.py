@@ -418,6 +418,11 @@ def test_the_share_of_the_handshake_has_a_line_of_its_own() -> None:
     assert "* handshake and messages in OpenSSL (floor): 150 us of 300 us per connection, 50 %" in lines
 
 
+def test_how_far_the_share_of_the_handshake_wandered_is_told() -> None:
+    text = printed(FakeRunner({**PLAIN, "floor": [1.6e-4, 1.5e-4, 1.1e-4]}))
+    assert "150 us of 300 us per connection, 50 % (40 to 55 % in 3 values)" in text
+
+
 def test_floor_kernel_and_rest_add_up() -> None:
     text = printed()
     assert "network stack: 60.0 us of 300 us per connection, 20 %" in text

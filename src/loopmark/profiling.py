@@ -85,8 +85,14 @@ class Plain:
     cpu: float
     kernel: float | None
     """The part of the CPU time that is spent in the kernel, 0 to 1; None where that is not told."""
-    floor: float | None
-    """The same side's handshake and messages in memory, as a part of `cpu`; None for a case without a floor."""
+    floors: tuple[float, ...] = ()
+    """The same side's handshake and messages in memory, as parts of the CPU time that was measured beside each: a
+    machine's speed wanders. Empty for a case without a floor."""
+
+    @property
+    def floor(self) -> float | None:
+        """Return the floor in seconds per unit."""
+        return self.cpu * median(self.floors) if self.floors else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +180,12 @@ def _order(subject: Subject, seconds: float) -> Order:
 
 
 def _plain(answer: dict[str, Any]) -> Plain:
-    cpu = median(answer["cpu"])
-    # Compared with what was measured beside each of them, since a machine's speed wanders.
-    shares = [floor / beside for floor, beside in zip(answer["floor"], answer["cpu"], strict=False)]
     return Plain(
         units=answer["units"],
         wall=median(answer["wall"]),
-        cpu=cpu,
+        cpu=median(answer["cpu"]),
         kernel=answer["kernel"],
-        floor=cpu * median(shares) if shares else None,
+        floors=tuple(floor / beside for floor, beside in zip(answer["floor"], answer["cpu"], strict=False)),
     )
 
 

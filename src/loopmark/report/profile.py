@@ -38,7 +38,9 @@ def _parts(profile: Profile) -> Iterator[str]:
         f"({plain.units} of them, at {1 / plain.wall:.0f}/s, which kept it {_share(plain.cpu, plain.wall)} busy)."
     )
     if plain.floor is not None:
-        yield f"handshake and messages in OpenSSL (floor): {_of(plain.floor, profile)}"
+        low, high = (f"{100 * each:.0f}" for each in (min(plain.floors), max(plain.floors)))
+        spread = f" ({low} to {high} % in {len(plain.floors)} values)" if low != high else ""
+        yield f"handshake and messages in OpenSSL (floor): {_of(plain.floor, profile)}{spread}"
         rest, left = rest - plain.floor, "the rest"
     if plain.kernel is not None:
         yield f"system calls, that is the kernel with its network stack: {_of(plain.kernel * plain.cpu, profile)}"
