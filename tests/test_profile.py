@@ -389,6 +389,12 @@ def test_where_compiled_frames_cannot_be_read_there_is_a_graph_without_them(tmp_
     assert ["--native" in wish.sampler for _, wish in runner.asked[2:]] == [True, False]
 
 
+def test_a_py_spy_that_had_to_be_ended_is_told(tmp_path: Path) -> None:
+    runner = FakeRunner(samples=[(-9, "py-spy> Sampling process 100 times a second")] * 2)
+    found = profiled(runner, tool=TOOL, output=tmp_path / "graph.svg").samples
+    assert found == "No flame graph: py-spy failed: it did not end within 105 s."
+
+
 def test_without_permission_nothing_is_tried_again(tmp_path: Path) -> None:
     runner = FakeRunner(samples=[(1, "Error: Permission Denied")])
     found = profiled(runner, tool=TOOL, output=tmp_path / "graph.svg").samples

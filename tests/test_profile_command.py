@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from loopmark import cli
+from loopmark import cli, pyspy
 from loopmark.case import Case, Cores, Role
 from loopmark.cli.profile import default_name, profile_command
 from loopmark.errors import LoopmarkError, UnavailableError, UsageError
@@ -23,6 +23,8 @@ from loopmark.task import Order, Task
 from loopmark.tls import Identity
 
 SHORT = ["--seconds", "0.3", "-c", "4"]
+
+REAL = pyspy.find()
 
 PY_SPY = """#!/bin/sh
 case "$*" in *--help*) echo '  -n, --native'; exit 0;; esac
@@ -210,12 +212,12 @@ def test_the_kernels_part_is_told() -> None:
     assert len(answer["wall"]) == len(answer["cpu"])
 
 
-def test_a_real_py_spy_makes_a_flame_graph_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = Path(sys.executable).parent / "py-spy"
-    if not beside.exists():
+def test_a_real_py_spy_makes_a_flame_graph_where_it_may(monkeypatch: pytest.MonkeyPatch, identity: Identity) -> None:
+    if REAL is None:
         pytest.skip("py-spy is not installed: pip install py-spy")
-    monkeypatch.setenv("PATH", f"{beside.parent}{os.pathsep}{os.environ['PATH']}")
-    text = ran("tcp_pingpong", "-b", "asyncio", "--seconds", "1", "-c", "4")
+    monkeypatch.setenv("PATH", f"{Path(REAL.path).parent}{os.pathsep}{os.environ['PATH']}")
+    text = ran("tls_pingpong", "-b", "asyncio", "--seconds", "1", "-c", "4", *certificates(identity))
     if "may not read other processes" in text:
         pytest.skip("py-spy may not read other processes here")
     assert re.search(r"server\.svg: \d+ samples by py-spy", text)
+    assert re.search(r"In do_handshake: \d+ of \d+ samples", text)

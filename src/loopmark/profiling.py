@@ -25,6 +25,9 @@ from loopmark.errors import DamagedError, LoopmarkError, UsageError
 from loopmark.executor import PINNED_MALLOC
 from loopmark.task import Order, Task, to_json
 
+PATIENCE = 90.0
+"""Seconds that py-spy may take besides sampling: with compiled code it reads the symbols of every library first."""
+
 SIDES = ("server", "client")
 
 
@@ -175,7 +178,7 @@ def _order(subject: Subject, seconds: float) -> Order:
         at_once=concurrency,
         fresh=True,
         # A profiler slows down, and rounds of very many connections are as long as they are.
-        deadline=60.0 + 20.0 * seconds + 0.1 * concurrency,
+        deadline=PATIENCE + 60.0 + 20.0 * seconds + 0.1 * concurrency,
     )
 
 
@@ -216,10 +219,12 @@ def _sampled(
         for native in (True, False) if tool.is_native else (False,):
             command = pyspy.command(tool, graph, seconds, native=native)
             wish = Wish(
-                how=How.SAMPLES, side=subject.side, seconds=seconds, sampler=command, patience=30.0 + 5.0 * seconds
+                how=How.SAMPLES, side=subject.side, seconds=seconds, sampler=command, patience=PATIENCE + 5.0 * seconds
             )
             answer = runner.run(order, wish)
             words = answer["words"]
+            if answer["status"] == -signal.SIGKILL:
+                words = f"it did not end within {wish.patience:.0f} s"
             if answer["status"] == 0 and graph.exists():
                 try:
                     return _kept(graph.read_text(encoding="utf-8"), output, is_native=native)
