@@ -198,6 +198,7 @@ class Doctored:
         self._change = change
         self._left = first
         self.counted = real.counted
+        self.pid = real.pid
 
     def ask(self, question: str) -> dict[str, Any]:
         answer = self._real.ask(question)
@@ -258,13 +259,13 @@ def test_connections_that_were_never_made_fail_the_value(caller: Caller) -> None
 
 def test_an_overflow_of_the_accept_queue_voids_the_value(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     overflows = count(3)
-    monkeypatch.setattr(procfs, "listen_overflows", lambda: next(overflows))
+    monkeypatch.setattr(procfs, "listen_overflows", lambda _: next(overflows))
     with pytest.raises(VoidError, match="the accept queue overflowed"):
         caller.time(6)
 
 
 def test_an_unknown_number_of_overflows_voids_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs, "listen_overflows", lambda: None)
+    monkeypatch.setattr(procfs, "listen_overflows", lambda _: None)
     assert caller.time(6).wall > 0
 
 

@@ -176,10 +176,11 @@ def test_without_proc_psutil_tells_the_rest(
 
 def test_overflows_and_drops_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procfs, "PROC", tmp_path)
-    (tmp_path / "net").mkdir()
+    (tmp_path / "7/net").mkdir(parents=True)
     text = "TcpExt: A ListenOverflows B ListenDrops\nTcpExt: 1 20 3 400\nIpExt: ListenDrops\nIpExt: 9\n"
-    (tmp_path / "net/netstat").write_text(text)
-    assert procfs.listen_overflows() == 420
+    (tmp_path / "7/net/netstat").write_text(text)
+    assert procfs.listen_overflows(7) == 420
+    assert procfs.listen_overflows() is None
 
 
 @linux

@@ -196,11 +196,11 @@ class Arms:
                 floor=arm.kind is Kind.FLOOR,
                 fresh=fresh or is_field,
                 pinned=not is_field,
-                deadline=_deadline(max(loops, held)),
+                deadline=_deadline(max(loops, held), plan.case),
             )
         )
 
 
-def _deadline(connections: int) -> float:
-    """Seconds until a step of an arm counts as stuck: 20 ms for every connection, and a minute."""
-    return 60.0 + 0.02 * connections
+def _deadline(connections: int, case: Case) -> float:
+    """Seconds until a step of an arm counts as stuck: 20 ms for every connection, ten round trips, and a minute."""
+    return 60.0 + connections * (0.02 + 10 * (case.rtt or 0.0) / 1000 / case.concurrency)

@@ -20,11 +20,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Any, NoReturn
 
 from pyperf._collect_metadata import collect_metadata
 
-from loopmark import caller, floor, procfs
+from loopmark import caller, floor, network, procfs
+from loopmark.errors import LoopmarkError
 from loopmark.peer import Handle, die_with_parent, serve
 from loopmark.task import Order, order_from, to_json
 from loopmark.turns import Turns
@@ -47,13 +49,19 @@ class Block:
 
     def __init__(self) -> None:
         self._arms: dict[str, _Arm] = {}
+        self._link: network.Link | None = None
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do one command; the answer is what the arm's client tells, or `{"error": sentence}`: the arm is gone then."""
         start = time.monotonic()
         match command:
             case {"start": text}:
-                arm = _Arm(order_from(text), others=list(self._arms.values()))
+                try:
+                    order = self._apart(order_from(text))
+                except LoopmarkError as error:
+                    return {"error": str(error), "seconds": time.monotonic() - start}
+                arm = _Arm(order, others=list(self._arms.values()))
+                arm.link = self._link.kind if self._link and order.client.namespace else None
                 self._arms[arm.label] = arm
             case {"turn": label} | {"finish": label}:
                 arm = self._arms[label]
@@ -61,11 +69,27 @@ class Block:
             case _:
                 raise ValueError(f"no such command: {command}")
         answer = arm.listen()
+        if arm.link is not None and isinstance(answer.get("facts"), dict):
+            answer["facts"]["equal"]["link"] = arm.link
         arm.seconds += time.monotonic() - start
         if "error" in answer or "finish" in command:
             del self._arms[arm.label]
             arm.end()
         return {**answer, "seconds": arm.seconds}
+
+    def _apart(self, order: Order) -> Order:
+        """Put the two sides of an arm into the network that its case wants, the same one for all arms of the block."""
+        rtt = order.client.case.rtt
+        if rtt is None or order.floor:
+            return order
+        if self._link is None:
+            # Left to itself: it ends with this process.
+            self._link = network.Link(rtt).__enter__()
+        return replace(
+            order,
+            server=replace(order.server, namespace=self._link.server, host=network.SERVER),
+            client=replace(order.client, namespace=self._link.client),
+        )
 
 
 class _Arm:
@@ -75,6 +99,7 @@ class _Arm:
         self._tokens: int
         self._lines: int
         self.label = order.arm
+        self.link: str | None = None
         self.seconds = 0.0
         self._deadline = order.deadline
         self._client: subprocess.Popen[bytes] | None = None
@@ -118,11 +143,13 @@ class _Arm:
         def server() -> None:
             for unused in (ask, answered, waited, tokens, lines, tell):
                 os.close(unused)
+            network.enter(order.server.namespace)
             serve(order.server, os.fdopen(asked, "rb"), os.fdopen(answer, "wb"))
 
         def client() -> None:
             for unused in (asked, answer, tokens, lines):
                 os.close(unused)
+            network.enter(order.client.namespace)
             handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
             turns = Turns(waited, os.fdopen(tell, "w"))
             caller.report(turns, lambda: caller.fulfil(order, handle, turns))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyperf
 
-from loopmark import procfs, tls, wire
+from loopmark import network, procfs, tls, wire
 from loopmark.case import Benchmark, Conversation, Traffic
 from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
 from loopmark.peer import Handle, LoopWitness, die_with_parent, place, spawned
@@ -189,7 +189,7 @@ class Caller:
 
     def time(self, count: int) -> Value:
         """Take one value of `count` units; raises FactsError when any count or clock does not fit."""
-        overflows = procfs.listen_overflows()
+        overflows = procfs.listen_overflows(self.server.pid)
         before = self._settled()
         clocks = _Clocks(self._server_clock, self._resting)
         watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
@@ -197,7 +197,7 @@ class Caller:
         clocks.rest()
         after = self._settled()
         self._check_counts(before, after, count, connections, replies)
-        if overflows is not None and procfs.listen_overflows() != overflows:
+        if overflows is not None and procfs.listen_overflows(self.server.pid) != overflows:
             raise VoidError("the accept queue overflowed, so the kernel dropped connections: the value is void")
         if self.task.cpu is not None:
             for side, cpu in (("client", clocks.client_cpu), ("server", clocks.server_so_far)):
@@ -223,6 +223,8 @@ class Caller:
 
     def _at_rest(self) -> float:
         """Wait until the server's CPU clock stands still; return it, in seconds."""
+        # What the client has sent last may still be under way.
+        time.sleep((self.case.rtt or 0.0) / 1000)
         last, still = self._server_clock(), 0
         for _ in range(10_000):
             time.sleep(0.0005)
@@ -401,6 +403,7 @@ def _main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with spawned(order.server) as server, out:
+        network.enter(order.client.namespace)
         turns = Turns(sys.stdin.fileno(), out)
         report(turns, lambda: fulfil(order, server, turns))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loopmark import certs, limits, machine, nginx_setup, plan
+from loopmark import certs, limits, machine, network, nginx_setup, plan
 from loopmark.arms import Assign
 from loopmark.case import UNITS, Benchmark, Case, Cores, Role, Traffic
 from loopmark.errors import UnavailableError, UsageError
@@ -81,6 +81,10 @@ def prepare(request: Request) -> Prepared:
     for (name, variant), peer in peers.items():
         benchmark = known.registry.benchmark(name)
         _add_cases(campaign, request, known, names, benchmark, variant, peer=peer, cores=len(set(pair)) if pair else 0)
+    if request.axes.rtt is not None:
+        # Better to know now than in the first block.
+        with network.Link(request.axes.rtt):
+            pass
     limits.check(max(planned.case.concurrency for planned in campaign.cases))
     profiles = dict.fromkeys(planned.case.tls for planned in campaign.cases if planned.case.tls)
     identities = {profile: certs.ensure(request.certificates, key=profile.key) for profile in profiles}

@@ -72,11 +72,13 @@ class Link:
         self._holder.stdout.close()
 
 
-def enter(namespace: str) -> None:
-    """Move this process, which must have one thread, into one side of a link that is still held.
+def enter(namespace: str | None) -> None:
+    """Move this process, which must have one thread, into one side of a link that is still held; None: stay.
 
     Sockets that are already open stay where they were made.
     """
+    if namespace is None:
+        return
     network = os.open(namespace, os.O_RDONLY)
     # Who made a link without being root did so as the root of another user namespace, which comes first.
     user = Path(namespace).parents[1] / "ns/user"

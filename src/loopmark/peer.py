@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
-from loopmark import procfs, tls
+from loopmark import network, procfs, tls
 from loopmark.errors import FactsError, LoopmarkError
 from loopmark.ledger import Ledger
 from loopmark.spi import Address, Answer, Backend, LoopFactory, Server
@@ -313,7 +313,9 @@ def spawned(task: Task, *, stderr: int | None = None, under: Sequence[str] = ())
 
 def _main() -> NoReturn:
     die_with_parent(int(sys.argv[2]))
-    serve(task_from(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+    task = task_from(sys.argv[1])
+    network.enter(task.namespace)
+    serve(task, sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

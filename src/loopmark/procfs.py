@@ -97,13 +97,14 @@ def threads(pid: Process = "self") -> int | None:
     return _from_psutil(pid, lambda process: process.num_threads())
 
 
-def listen_overflows() -> int | None:
+def listen_overflows(pid: Process = "self") -> int | None:
     """Count connections that the kernel dropped because an accept queue was full.
 
-    For the whole network namespace, since it began. Overflows count twice, as drops too: only a change means something.
+    For the whole network namespace of a process, since it began. Overflows count twice, as drops too: only a change
+    means something.
     """
     try:
-        lines = (PROC / "net/netstat").read_text().splitlines()
+        lines = (PROC / f"{pid}/net/netstat").read_text().splitlines()
     except OSError:
         return None
     names, values = (line.split()[1:] for line in lines if line.startswith("TcpExt:"))

@@ -17,7 +17,8 @@ from loopmark.tls import Identity
 class Task:
     """One role of one contender in one case.
 
-    `cpu` is the core to run on, None for wherever the system puts it. `port` 0 lets the system choose.
+    `cpu` is the core to run on, None for wherever the system puts it. `port` 0 lets the system choose. `namespace` is
+    the side of a link that this role lives in (`loopmark.network`), None for where everybody is.
     """
 
     contender: Contender
@@ -28,6 +29,7 @@ class Task:
     port: int = 0
     cpu: int | None = None
     options: Options = field(default_factory=Options)
+    namespace: str | None = None
 
     def load_benchmark(self) -> Benchmark:
         """Import the benchmark."""
@@ -105,6 +107,7 @@ def task_from(text: str | dict[str, Any]) -> Task:
         port=raw["port"],
         cpu=raw["cpu"],
         options=Options(**{**raw["options"], "go_ahead": raw["options"]["go_ahead"].encode("latin-1")}),
+        namespace=raw["namespace"],
     )
 
 

@@ -15,6 +15,7 @@ from loopmark.cli import INTERRUPTED, cli
 from loopmark.cli.counting import count
 from loopmark.cli.options import (
     Listed,
+    RoundTripTime,
     Share,
     benchmark_names,
     complete_contender,
@@ -107,6 +108,12 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
 @click.option("--tls-resume", "resumed", is_flag=True, help="Every handshake takes up an older session.")
 @click.option(
     "--client-key", type=click.Choice(KEYS), help="Clients show a certificate with such a key; servers verify it."
+)
+@click.option(
+    "--rtt",
+    type=RoundTripTime(),
+    metavar="TIME",
+    help="Put a network with this round-trip time between the two sides, like 20ms; on Linux.",
 )
 @click.option(
     "--peer",

@@ -1,6 +1,7 @@
 """Option types that several commands share."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -64,6 +65,24 @@ class Share(click.ParamType[float]):
         if not 0 < share < 1:
             self.fail(f"{value!r} is no share: give something like 1% or 0.01", param, ctx)
         return share
+
+
+class RoundTripTime(click.ParamType[float]):
+    """A time between 1 ms and 1 s, with its unit: `20ms` or `0.02s`; in milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        text = str(value).strip()
+        number, unit = (text[:-2], 1.0) if text.endswith("ms") else (text.removesuffix("s"), 1000.0)
+        try:
+            time = round(float(number) * unit, 3) if text.endswith("s") else math.nan
+        except ValueError:
+            time = math.nan
+        if not 1 <= time <= 1000:
+            self.fail(f"{value!r} is no time from 1 ms to 1 s with its unit: give something like 20ms", param, ctx)
+        return time
 
 
 def contender_names() -> list[str]:

@@ -85,13 +85,19 @@ def asked(group: Group) -> Iterator[str]:
     case = first.case
     if first.question:
         yield first.question
-    yield f"Placement: {PLACEMENT[case.cores]}.{_peers(group)}"
+    yield f"Placement: {PLACEMENT[case.cores]}.{_network(case)}{_peers(group)}"
     # Older campaigns did not say it, and had one policy.
     close = first.close or (ClosePolicy.FIN if case.tls is None else ClosePolicy.BOTH_NOTIFY)
     if first.close is not None or first.unit == "connection":
         yield f"{_tls(case)} Close ({close}): {CLOSING[close]}."
     if first.unit != "connection":
         yield f"All figures are per {first.unit}. Connections are opened before, and closed after, what is timed."
+
+
+def _network(case: Case) -> str:
+    if case.rtt is None:
+        return ""
+    return f" Between them is a network with a round-trip time of {case.rtt:g} ms: wall time is mostly waiting."
 
 
 def _columns(group: Group) -> Iterator[str]:
@@ -212,7 +218,8 @@ def _about(campaign: Campaign, *, is_judged: bool) -> Iterator[str]:
             "letter is not equality."
         )
     yield "Absolute figures: the median over blocks, in parentheses the lowest and the highest block."
-    yield "On loopback the receiver's kernel path is charged to the sender."
+    if any(each.case.rtt is None for each in campaign.cases):
+        yield "On loopback the receiver's kernel path is charged to the sender."
     yield f"{machine_line(campaign)}."
     yield from campaign.notes
 
