@@ -22,4 +22,5 @@ BENCHMARK = Benchmark(
     tls=TLSProfile(),
     usual=((1000, (Role.SERVER,)),),
     references=("nginx",),
+    second_opinion=SIZED_PAGE.path,
 )

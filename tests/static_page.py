@@ -25,7 +25,13 @@ class Page(Talk):
 
 TALK = Page(parts=(REQUEST,), reply=REPLY, reply_size=None)
 CONVERSATION = Conversation(service=lambda: AnswerOnce(REQUEST, REPLY), talks=(TALK,))
-SECURE = Benchmark(name="secure_page", question="?", conversations={"": CONVERSATION}, tls=TLSProfile())
+SECURE = Benchmark(
+    name="secure_page",
+    question="?",
+    conversations={"": CONVERSATION},
+    tls=TLSProfile(),
+    second_opinion="/sized/page.txt",
+)
 PLAIN = Benchmark(name="plain_page", question="?", conversations={"": CONVERSATION}, tls=None)
 
 benchmarks = {"secure_page": SECURE, "plain_page": PLAIN}

@@ -158,6 +158,8 @@ class Benchmark:
     """Those that make sense."""
     references: tuple[str, ...] = ()
     """Servers that are not ours and can serve it, too: `nginx` what is a GET of static content."""
+    second_opinion: str = ""
+    """Path of the same content with its length told, for wrk; empty where wrk is not asked."""
 
     def conversation(self, variant: str) -> Conversation:
         """Return one of the conversations; raises UsageError with those that exist."""

@@ -98,9 +98,10 @@ def content_of(talk: Talk) -> Content:
 def prepare(directory: Path, task: Task, build: Build, listener: Address, status: Address) -> None:
     """Write everything that nginx reads into its directory, and an empty `error.log`."""
     content = content_of(task.conversation().talk)
-    served = directory / "html" / (content.path[1:] or "index.html")
-    served.parent.mkdir(parents=True)
-    served.write_bytes(content.body)
+    for where in filter(None, (content.path, task.load_benchmark().second_opinion)):
+        served = directory / "html" / (where[1:] or "index.html")
+        served.parent.mkdir(parents=True, exist_ok=True)
+        served.write_bytes(content.body)
     if task.identity is not None:
         # Under names of ours, so that no path of the user's has to be quoted in the configuration.
         for name, path in (("ca", task.identity.ca), ("chain", task.identity.chain), ("key", task.identity.key)):
