@@ -206,6 +206,10 @@ def test_a_flame_graph_is_counted_with_every_place_of_the_handshake() -> None:
     assert (found.samples, found.handshake) == (200, 77)
 
 
+def test_samples_of_the_thread_that_answers_us_are_none_of_the_contenders() -> None:
+    assert pyspy.counted(svg(("_Answers.run (loopmark/peer.py:138)", 42))).samples == 158
+
+
 def test_samples_by_the_thousand_are_read() -> None:
     assert pyspy.counted("<title>all (12,345 samples, 100%)</title>").samples == 12345
 
