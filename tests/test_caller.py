@@ -2,30 +2,29 @@
 
 import io
 import json
-import os
 import ssl
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.callers import Doctored, calling, in_process, order_of, task_of
 
 from loopmark import caller as callers
-from loopmark import procfs
+from loopmark import certs, procfs
 from loopmark.caller import Caller, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
-from loopmark.peer import Handle, spawned
+from loopmark.peer import Handle
 from loopmark.registry import Contender, registry
+from loopmark.resumption import resume_from_now_on
 from loopmark.spi import Address, Facts, Options, TLSProfile
-from loopmark.task import Order, Task, to_json
 from loopmark.tls import Identity
 from loopmark.traffic import churn
 from loopmark.turns import Turns
@@ -60,27 +59,6 @@ def zippy(tmp_path: Path) -> Callable[[str], Contender]:
     path = tmp_path / "plugin.py"
     path.write_text(PLUGIN)
     return registry(path).contender
-
-
-def task_of(case: Case, contender: str | Contender = "blocking", identity: Identity | None = None) -> Task:
-    known = registry()
-    return Task(
-        contender=known.contender(contender) if isinstance(contender, str) else contender,
-        benchmark=known.benchmarks[case.benchmark],
-        case=case,
-        identity=identity,
-    )
-
-
-@contextmanager
-def calling(task: Task, server: Task | None = None) -> Iterator[Caller]:
-    with spawned(server or task) as handle:
-        yield Caller(task, handle)
-
-
-def order_of(task: Task, **changes: Any) -> Order:
-    order = Order(arm="arm", server=task, client=task, loops=6, warmups=1, values=2, at_once=task.case.concurrency)
-    return replace(order, **changes)
 
 
 # The proof
@@ -180,6 +158,97 @@ def test_a_fact_that_does_not_fit_is_told(ours: dict[str, Any], theirs: dict[str
         callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=TLSProfile(), nodelay=True)
 
 
+RESUMED = TLSProfile(tickets=1, resumed=True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "ours", "theirs", "complaint"),
+    [
+        (RESUMED, {}, {}, "the handshake was a full one instead of resuming an older session"),
+        (TLSProfile(tickets=1), {"session_reused": True}, {}, "resumed an older session instead of being a full one"),
+        (TLSProfile(cipher="CHACHA"), {}, {}, "the cipher is AES instead of CHACHA"),
+        (TLSProfile(client_key="p256"), {}, {"verified": False}, "the server has not verified the client's certific"),
+    ],
+)
+def test_a_fact_that_contradicts_the_profile_is_told(
+    profile: TLSProfile, ours: dict[str, Any], theirs: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(FactsError, match=complaint):
+        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "ours", "theirs"),
+    [
+        (RESUMED, {"session_reused": True}, {}),
+        # The counters of either side's OpenSSL see what these libraries do not let us see.
+        (RESUMED, {"session_reused": None}, {}),
+        (TLSProfile(), {"session_reused": None}, {}),
+        (TLSProfile(cipher="AES"), {}, {}),
+        (TLSProfile(client_key="p256"), {}, {"verified": True}),
+        (TLSProfile(client_key="p256"), {}, {}),
+        (TLSProfile(), {}, {"verified": False}),
+    ],
+)
+def test_facts_that_fit_the_profile_are_no_fault(
+    profile: TLSProfile, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    assert callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)["equal"]
+
+
+def test_a_server_that_verifies_no_client_fails_the_proof(tmp_path: Path) -> None:
+    task = task_of(
+        replace(TLS, tls=TLSProfile(client_key="ed25519")), "blocking", certs.ensure(tmp_path, client_key="ed25519")
+    )
+    with calling(task, replace(task, case=TLS)) as caller, pytest.raises(FactsError, match="not verified the client's"):
+        caller.prove(2)
+
+
+def test_a_client_that_shows_no_certificate_fails_the_proof_where_it_must(tmp_path: Path) -> None:
+    identity = certs.ensure(tmp_path, client_key="ed25519")
+    task = task_of(TLS, "blocking", identity)
+    server = replace(task, case=replace(TLS, tls=TLSProfile(client_key="ed25519")))
+    with calling(task, server) as caller, pytest.raises(TrafficError, match="tls: "):
+        caller.prove(2)
+
+
+def test_a_server_without_tickets_fails_the_proof_of_resumption(identity: Identity) -> None:
+    task = task_of(replace(TLS, tls=RESUMED), "blocking", identity)
+    with (
+        calling(task, replace(task, case=TLS)) as caller,
+        pytest.raises(FactsError, match="gave no session ticket, so that nothing can be resumed"),
+    ):
+        caller.prove(2)
+
+
+@pytest.fixture
+def resuming(identity: Identity) -> Iterator[Caller]:
+    """A client that resumes although its case has full handshakes."""
+    with calling(task_of(replace(TLS, tls=TLSProfile(tickets=1)), "blocking", identity)) as caller:
+        assert caller.target.tls is not None
+        resume_from_now_on(caller.target.tls, caller.target.address, caller.target.talk, caller.task.options)
+        yield caller
+
+
+def test_a_client_that_resumes_unasked_fails_the_proof(resuming: Caller) -> None:
+    with pytest.raises(FactsError, match="the handshake resumed an older session instead of being a full one"):
+        resuming.prove(2)
+
+
+def test_handshakes_that_resumed_unasked_fail_the_value_by_the_servers_counters(resuming: Caller) -> None:
+    with pytest.raises(FactsError, match="handshakes that resumed a session: 6 instead of 0"):
+        resuming.time(6)
+
+
+def test_handshakes_that_should_have_resumed_fail_the_value_by_the_servers_counters(identity: Identity) -> None:
+    # Without the proof nobody has got a session.
+    with (
+        calling(task_of(replace(TLS, tls=RESUMED), "blocking", identity)) as caller,
+        pytest.raises(FactsError, match="handshakes that resumed a session: 0 instead of 6"),
+    ):
+        caller.time(6)
+
+
 def test_a_trace_shows_one_conversation_and_is_judged(identity: Identity) -> None:
     with calling(task_of(TLS, "blocking", identity)) as caller:
         traced = caller.trace()
@@ -188,24 +257,6 @@ def test_a_trace_shows_one_conversation_and_is_judged(identity: Identity) -> Non
 
 
 # What a value must fulfil
-
-
-class Doctored:
-    """A server whose answers to `counts` are changed from the `first`-th on."""
-
-    def __init__(self, real: Handle, change: dict[str, int], first: int) -> None:
-        self._real = real
-        self._change = change
-        self._left = first
-        self.counted = real.counted
-        self.pid = real.pid
-
-    def ask(self, question: str) -> dict[str, Any]:
-        answer = self._real.ask(question)
-        self._left -= 1
-        if self._left >= 0:
-            return answer
-        return answer | {name: answer[name] + more for name, more in self._change.items()}
 
 
 @pytest.fixture
@@ -370,20 +421,6 @@ def test_a_client_whose_block_has_gone_takes_no_further_value(identity: Identity
     order = order_of(task_of(TLS, "blocking", identity))
     proof, turn = in_process(order, turns=1, status=1)
     assert (set(proof), set(turn)) == ({"facts", "proof_seconds"}, {"timed_seconds"})
-
-
-def in_process(order: Order, *, turns: int = 10, status: int = 0) -> list[dict[str, Any]]:
-    """Fulfil an order in a process of its own, since pyperf allows one runner in each; return what it tells."""
-    done = subprocess.run(
-        [sys.executable, "-m", "loopmark.caller", to_json(order), str(os.getpid())],
-        input="." * turns,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 # What is used of pyperf without being documented there
