@@ -2,13 +2,16 @@
 
 import logging
 import re
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
 from loopmark import eventlog, tls
+from loopmark.case import Traffic
 from loopmark.ledger import Ledger
 from loopmark.peer import read_address
+from loopmark.registry import registry
 from loopmark.service import AnswerOnce, Reply, Service, Talk, Then
 from loopmark.spi import Address, Backend, Facts, Feature, Options, TLSProfile
 from loopmark.tls import Identity
@@ -157,6 +160,44 @@ def test_every_contender_is_watched_on_both_sides(
         ["received 2 bytes: b'PI'", "received 2 bytes: b'NG'"],
     )
     assert server[-3:] == ["message terminated", "sends 4 bytes: b'PONG'", "closing"]
+
+
+def watchable() -> Iterator[str]:
+    """Yield every conversation of one client and one server over TCP or TLS."""
+    known = registry()
+    for name in known.benchmarks:
+        benchmark = known.benchmark(name)
+        for shown, conversation in zip(benchmark.variants, benchmark.conversations.values(), strict=True):
+            if conversation.traffic in (Traffic.CHURN, Traffic.MESSAGES):
+                yield shown
+
+
+@pytest.mark.parametrize("name", tuple(watchable()))
+def test_every_conversation_is_watched(
+    load: Callable[[str], Backend], identity: Identity, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    benchmark = registry().benchmark(name)
+    conversation = benchmark.conversation(name.partition(":")[2])
+    watched, ledger = eventlog.TellingBackend(load("asyncio")), Ledger(conversation.service)
+    options = Options(go_ahead=conversation.go_ahead)
+
+    async def main() -> None:
+        context = tls.server_context(benchmark.tls, identity) if benchmark.tls else None
+        async with watched.serve(ledger.accept, Address("127.0.0.1", 0), tls=context, options=options) as server:
+            client = tls.client_tls(benchmark.tls, identity) if benchmark.tls else None
+            await visit(
+                watched, Target(address=read_address(server), talk=conversation.talk, tls=client, options=options)
+            )
+            for _ in range(1000):
+                if ledger.counts().served:
+                    break
+                await watched.sleep(0.001)
+
+    watched.run(main)
+    assert ledger.counts().served == 1
+    told = [each.partition(": ")[2] for each in caplog.messages]
+    assert told.count("connection accepted") == told.count("message terminated") == told.count("closed") == 1
+    assert any(each.startswith("received ") for each in told)
 
 
 def test_a_server_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture, contender: Backend) -> None:

@@ -174,9 +174,15 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
     type=Listed(positive, "whole numbers"),
     default=(),
     metavar="N[,..]",
-    help="Connections; one line for each number. 1000 by default, and 1 with -v.",
+    help="Connections, or round trips where they stay open; one line for each number. 1000, or 1 with -v, by default.",
 )
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), metavar="N", help="At a time; all at once by default.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At a time; by default all, or 1 where they stay open.",
+)
 @verbose_option
 @certificates_option
 @plugin_option
@@ -197,6 +203,8 @@ def drive(
     _numeric(host)
     question, conversation, backend = _load(benchmark, contender, plugin, serving=False)
     connections = connections or ((1,) if verbose else (1000,))
+    if concurrency is None and conversation.traffic is Traffic.MESSAGES:
+        concurrency = 1
     limits.check(concurrency or max(connections))
     client = None
     if question.tls:
@@ -282,7 +290,9 @@ def _load(
     variant = variant if colon else next(iter(question.conversations))
     conversation = question.conversation(variant)
     if conversation.traffic not in (Traffic.CHURN, Traffic.MESSAGES):
-        raise UsageError(f"{benchmark} is no conversation of one client and one server: use `loopmark run`")
+        raise UsageError(
+            f"{benchmark} is no conversation of one client and one server: use loopmark run -w {benchmark}"
+        )
     if missing := question.needs(variant, serving=serving, calling=not serving) - backend.features:
         raise UsageError(f"{contender} cannot run {benchmark}: it has no {', '.join(sorted(missing))}")
     return question, conversation, backend
