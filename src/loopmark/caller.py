@@ -47,16 +47,20 @@ class Value:
 class _Clocks:
     """Reads the clocks of both sides around what is timed."""
 
-    def __init__(self, server_clock: Callable[[], float], resting: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        server_clock: Callable[[], float],
+        resting: Callable[[int], float],
+        at_rest: Callable[[], float],
+    ) -> None:
         self._server_clock = server_clock
         self._resting = resting
-        self._connections = 0
+        self._at_rest = at_rest
         self._server_end: float | None = None
         self.server_cpu = 0.0
 
     def start(self, connections: int) -> None:
         """Start when the server has so many connections open, and is at rest."""
-        self._connections = connections
         self._server_start = self._resting(connections)
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
@@ -70,7 +74,8 @@ class _Clocks:
     def rest(self) -> None:
         """Stop the server's clock once it is at rest; only the first call does."""
         if self._server_end is None:
-            self._server_end = self._resting(self._connections)
+            # Without asking for counts, whose answer would be charged to the server.
+            self._server_end = self._at_rest()
             self.server_cpu = self._server_end - self._server_start
 
 
@@ -191,7 +196,7 @@ class Caller:
         """Take one value of `count` units; raises FactsError when any count or clock does not fit."""
         overflows = procfs.listen_overflows(self.server.pid)
         before = self._settled()
-        clocks = _Clocks(self._server_clock, self._resting)
+        clocks = _Clocks(self._server_clock, self._resting, self._at_rest)
         watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
         replies, connections = self.backend.run(lambda: self._converse(watch, count, self.case.concurrency))
         clocks.rest()

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loopmark import certs, limits, machine, network, nginx_setup, plan
+from loopmark import certs, limits, machine, network, nginx_setup, plan, tls
 from loopmark.arms import Assign
 from loopmark.case import UNITS, Benchmark, Case, Cores, Role, Traffic
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey, survey
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Outcome
 from loopmark.registry import ALIASES
-from loopmark.spi import Options, TLSProfile
+from loopmark.spi import Feature, Options, TLSProfile
 from loopmark.task import Task
 from loopmark.tls import Identity
 from loopmark.verdicts import MARGIN
@@ -85,9 +85,16 @@ def prepare(request: Request) -> Prepared:
         # Better to know now than in the first block.
         with network.Link(request.axes.rtt):
             pass
+    if not campaign.cases:
+        raise UnavailableError(" ".join(campaign.notes[-len(peers) :]))
     limits.check(max(planned.case.concurrency for planned in campaign.cases))
     profiles = dict.fromkeys(planned.case.tls for planned in campaign.cases if planned.case.tls)
-    identities = {profile: certs.ensure(request.certificates, key=profile.key) for profile in profiles}
+    for profile in profiles:
+        tls.check(profile)
+    identities = {
+        profile: certs.ensure(request.certificates, key=profile.key, client_key=profile.client_key)
+        for profile in profiles
+    }
     return Prepared(campaign=campaign, assign=_assigner(known, identities, pair, request, baseline))
 
 
@@ -176,6 +183,7 @@ def _add_cases(
     roles = {case.role for case in cases}
     needs = benchmark.needs(variant, serving=roles != {Role.CLIENT}, calling=roles != {Role.SERVER})
     shown = f"{benchmark.name}:{variant}" if variant else benchmark.name
+    names = _with_baseline(campaign, known, names, needs, shown)
     able = []
     for name in names:
         missing = ", ".join(sorted(needs - set(known.findings[name].features)))
@@ -191,6 +199,7 @@ def _add_cases(
     if names[0] not in able:
         campaign.notes.append(f"{shown} was left out: the baseline {names[0]} cannot run it.")
         return
+    baseline = plan.pair_label(names[0], names[0]) if Role.PAIR in roles else names[0]
     if Role.PAIR in roles:
         arms = plan.pairs_of(able, names[0])
     else:
@@ -215,8 +224,26 @@ def _add_cases(
                 question=benchmark.question,
                 close=benchmark.close_policy(variant),
                 unit=UNITS[benchmark.conversation(variant).traffic],
+                baseline="" if baseline == campaign.baseline else baseline,
             )
         )
+
+
+def _with_baseline(
+    campaign: Campaign, known: Survey, names: Sequence[str], needs: frozenset[Feature], shown: str
+) -> Sequence[str]:
+    """Put another baseline first where nobody asked for one and the usual one cannot take part."""
+
+    def can(name: str) -> bool:
+        return name in known.findings and needs <= set(known.findings[name].features)
+
+    if names[0] != plan.BASELINES[0] or can(names[0]):
+        return names
+    baseline = next((name for name in plan.BASELINES if can(name)), None)
+    if baseline is None:
+        return names
+    campaign.notes.append(f"{shown}: {names[0]} cannot take part, so that ratios are to {baseline} there.")
+    return [baseline, *(name for name in names if name != baseline)]
 
 
 def _references(campaign: Campaign, benchmark: Benchmark, cases: Sequence[Case]) -> list[str]:
@@ -232,7 +259,8 @@ def _references(campaign: Campaign, benchmark: Benchmark, cases: Sequence[Case])
             continue
         able.append(name)
         note = (
-            f"{name} is a reference and no contender: {build}, another program, whose memory has a layout of its own."
+            f"{name} is a reference and no contender: {build}, another program, with a memory layout of its own, and "
+            "without Python's ssl, of which the floor is made."
         )
         if note not in campaign.notes:
             campaign.notes.append(note)

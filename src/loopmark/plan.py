@@ -50,6 +50,12 @@ CONTROL_SHARE = 50
 CHECK_EVERY = 4
 """Blocks between two looks at the width of the intervals."""
 
+SMOKE_LOOPS = 10
+"""The fewest connections or messages of a value where nothing is compared."""
+
+BASELINES = ("asyncio", "asyncio-protocol", "asyncio-sockets")
+"""Who is the baseline where nobody else was asked for: the first that can take part."""
+
 MAXIMUM_CONCURRENCY = 20_000
 """Below the number of ports that a client has towards one server's address."""
 
@@ -73,6 +79,7 @@ class Effort:
 FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None)
 DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6, target=0.01)
 RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_every=6)
+SMOKE = Effort(mode="smoke", seconds=900.0, blocks=1, values=1, field_every=None)
 MATRIX = Effort(mode="matrix", seconds=600.0, blocks=3, values=2, field_every=None)
 
 

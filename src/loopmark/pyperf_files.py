@@ -88,7 +88,7 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
     texts: _Flat = {
         "campaign": campaign.started,
         "mode": campaign.mode,
-        "baseline": campaign.baseline,
+        "baseline": campaign.baseline_of(plan),
         "arm": arm.label,
         "contender": arm.contender,
         "caller": arm.caller or "",

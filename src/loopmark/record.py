@@ -176,6 +176,8 @@ class CasePlan:
     close: ClosePolicy | None = None
     unit: str = "connection"
     """What all of its figures are per."""
+    baseline: str = ""
+    """Whom the ratios refer to where the campaign's baseline cannot take part; empty where it does."""
     ended: str = ""
     """Why its blocks are as many as they are: `target`, `blocks`, `time cap`; empty when something else ended them."""
 
@@ -194,7 +196,7 @@ class Campaign:
     command: tuple[str, ...]
     seed: int
     mode: str
-    """`fast`, `default`, `rigorous` or `matrix`."""
+    """`fast`, `default`, `rigorous`, `matrix` or `smoke`, which proves the work and compares nothing."""
     baseline: str
     margin: float
     """Differences up to this share count as none: 0.01 is one percent. Declared before anything was measured."""
@@ -218,3 +220,7 @@ class Campaign:
     """Of which inside timed values and warm-up values."""
     proof_seconds: float = 0.0
     """Of which with untimed connections that prove the work, and with waiting for the server to rest."""
+
+    def baseline_of(self, plan: CasePlan) -> str:
+        """Return the label of the arm that a case's ratios refer to."""
+        return plan.baseline or self.baseline

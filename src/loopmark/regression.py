@@ -105,7 +105,7 @@ class _Side:
 def _side(campaign: Campaign, name: str, case: str) -> _Side:
     plan = next(plan for plan in campaign.cases if plan.case.name == case)
     blocks = [block for block in campaign.blocks if block.case == case and not block.field]
-    judgement = judge(plan, campaign.baseline, blocks, campaign.margin)
+    judgement = judge(plan, campaign.baseline_of(plan), blocks, campaign.margin)
     return _Side(name=name, campaign=campaign, plan=plan, blocks=blocks, judgement=judgement)
 
 
@@ -129,9 +129,8 @@ def _rows(old: _Side, new: _Side, threshold: float) -> Iterator[Row]:
 
 def _log_ratios(side: _Side, label: str) -> list[float]:
     metric = side.plan.case.primary
-    ours, theirs = (
-        [block.measurements[arm].values(metric) for block in side.blocks] for arm in (label, side.campaign.baseline)
-    )
+    baseline = side.campaign.baseline_of(side.plan)
+    ours, theirs = ([block.measurements[arm].values(metric) for block in side.blocks] for arm in (label, baseline))
     return log_ratios(ours, theirs)
 
 

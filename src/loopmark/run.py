@@ -15,6 +15,8 @@ from loopmark.errors import LoopmarkError
 from loopmark.judgement import needed_blocks, widest_of
 from loopmark.plan import (
     MINIMUM_VALUE,
+    SMOKE,
+    SMOKE_LOOPS,
     Effort,
     is_field_block,
     is_time_to_look,
@@ -80,7 +82,11 @@ class Conductor:
         for plan in self.campaign.cases:
             if plan.loops:
                 continue
-            baseline = next(arm for arm in plan.arms if arm.label == self.campaign.baseline)
+            if self.effort.mode == SMOKE.mode:
+                # Nothing is compared, so that a value may be short.
+                plan.loops = max(plan.case.minimum_loops, SMOKE_LOOPS)
+                continue
+            baseline = next(arm for arm in plan.arms if arm.label == self.campaign.baseline_of(plan))
             answer = self._pace(plan, baseline)
             if "error" in answer and not answer.get("facts"):
                 # Once is no reason to end a campaign, here as in its blocks.
@@ -140,7 +146,7 @@ class Conductor:
         """
         if complete == self.effort.blocks:
             return "blocks"
-        target, baseline = self.campaign.target, self.campaign.baseline
+        target, baseline = self.campaign.target, self.campaign.baseline_of(plan)
         if target is None or not is_time_to_look(complete, needed_blocks(plan, baseline)):
             return None
         name = plan.case.name
@@ -158,7 +164,7 @@ class Conductor:
     def _run_block(self, plan: CasePlan, index: int) -> Block | None:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
         case, start = plan.case, self.clock()
-        is_field = is_field_block(index, self.effort, needed_blocks(plan, self.campaign.baseline))
+        is_field = is_field_block(index, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)
@@ -171,7 +177,7 @@ class Conductor:
             self.executor.close_block()
         seconds = self.clock() - start
         kind = "field " if is_field else ""
-        if failure is None and not is_field:
+        if failure is None and not is_field and self.effort.mode != SMOKE.mode:
             failure = self._too_short(plan, measurements)
         if failure:
             self.campaign.dropped.append(f"{kind}block {index} of {case.name}: {failure}")
@@ -218,7 +224,7 @@ class Conductor:
         """Retire whoever did other work than the baseline."""
         name = plan.case.name
         if name not in self._equal:
-            self._equal[name] = measurements[self.campaign.baseline].facts["equal"]
+            self._equal[name] = measurements[self.campaign.baseline_of(plan)].facts["equal"]
         expected = self._equal[name]
         for arm in plan.arms:
             if arm.label not in measurements:  # no floor in a field block
@@ -243,5 +249,5 @@ class Conductor:
         self.campaign.blocks = [
             block.without(arm.label) if block.case == name else block for block in self.campaign.blocks
         ]
-        if arm.label == self.campaign.baseline:
+        if arm.label == self.campaign.baseline_of(plan):
             raise _BaselineRetiredError(f"the baseline {arm.label} was retired in {name}: {reason}")

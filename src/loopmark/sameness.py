@@ -74,7 +74,7 @@ def _versions(old: Campaign, new: Campaign) -> Iterator[str]:
 def _needed(campaign: Campaign) -> set[str]:
     """Return the distributions behind baseline and peers; all, when the campaign does not tell whose they are."""
     contenders = {plan.case.peer for plan in campaign.cases}
-    for arm in (arm for plan in campaign.cases for arm in plan.arms if arm.label == campaign.baseline):
+    for arm in (arm for plan in campaign.cases for arm in plan.arms if arm.label == campaign.baseline_of(plan)):
         contenders |= {arm.contender, arm.caller}
     told = campaign.machine.get("distributions")
     if not isinstance(told, Mapping):
@@ -99,9 +99,10 @@ def _facts(old: Campaign, new: Campaign, cases: Sequence[str]) -> Iterator[str]:
 def _seen(campaign: Campaign, case: str) -> dict[str, str]:
     """Return the baseline's facts in one case, each with all values that it had."""
     values: dict[str, dict[str, None]] = {}
+    baseline = next(campaign.baseline_of(plan) for plan in campaign.cases if plan.case.name == case)
     for block in campaign.blocks:
-        if block.case == case and not block.field and campaign.baseline in block.measurements:
-            for side, facts in block.measurements[campaign.baseline].facts.items():
+        if block.case == case and not block.field and baseline in block.measurements:
+            for side, facts in block.measurements[baseline].facts.items():
                 for name, value in facts.items() if isinstance(facts, Mapping) else ():
                     values.setdefault(f"{side}.{name}".removeprefix("equal."), {})[str(value)] = None
     return {name: " and ".join(sorted(each)) for name, each in values.items()}

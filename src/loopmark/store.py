@@ -160,7 +160,7 @@ def _bring_up_to_date(data: dict[str, Any]) -> None:
     """Add what cases had no choice of before there were more benchmarks; what is damaged is found later."""
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         for plan in data["cases"]:
-            plan["unit"] = "connection"
+            plan |= {"unit": "connection", "baseline": ""}
             plan["case"] |= {"variant": "", "rtt": None}
             if plan["case"]["tls"] is not None:
                 plan["case"]["tls"] |= {"cipher": None, "tickets": 0, "resumed": False, "client_key": None}

@@ -102,6 +102,8 @@ def task_from(text: str | dict[str, Any]) -> Task:
             chain=Path(identity["chain"]),
             key=Path(identity["key"]),
             server_name=identity["server_name"],
+            client_chain=identity["client_chain"] and Path(identity["client_chain"]),
+            client_key=identity["client_key"] and Path(identity["client_key"]),
         ),
         host=raw["host"],
         port=raw["port"],

@@ -1,9 +1,11 @@
 """`loopmark run`."""
 
+import contextlib
 import dataclasses
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,10 +31,12 @@ from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
 from loopmark.progress import progress
 from loopmark.record import Campaign
+from loopmark.registry import registry
 from loopmark.report import comparison
 from loopmark.report.figures import figures
 from loopmark.run import Conductor
 from loopmark.tls import VERSIONS
+from loopmark.wrk import second_opinion
 
 EPILOG = """\b
 Examples:
@@ -40,8 +44,11 @@ Examples:
   loopmark run --fast                           the same in a minute, with wide intervals
   loopmark run -b uvloop,trio -c 1 --role both  two contenders and the baseline, one connection at a time
   loopmark run -w tcp_pingpong -c 10,100        plain TCP
+  loopmark run -w tls_echo:open-1KiB,udp_echo   one case of a benchmark, and all of another
+  loopmark run --all --fast                     a smoke pass: everybody proves all kinds of work, no ratios
   loopmark run -n 1000,1500,2000,2500           bursts, all connections of each started at once
   loopmark run -b trio -c 1 --target 0.5%       until every interval is within +-0.5 %, or for 300 s
+  loopmark run -w tls_upgrade -c 1 --rtt 20ms   over a network of 20 ms: round trips become visible
   loopmark run -b trio --instructions           instructions per connection, counted by valgrind
 """
 
@@ -131,6 +138,12 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
 )
 @click.option("--label", metavar="TEXT", help="Name of the campaign; CPU model and core count by default.")
 @click.option("--fast", is_flag=True, help="Six short blocks per case: intervals, no verdict.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="With --fast: one block of every case of every benchmark, which proves the work and compares nothing.",
+)
 @click.option("--rigorous", is_flag=True, help="Sixty blocks per case, within an hour.")
 @click.option("--max-time", type=click.FloatRange(min=1), metavar="S", help="Seconds at most; 300 by default.")
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Blocks per case; as many as fit by default.")
@@ -182,24 +195,29 @@ def run(  # click's options are described where they are declared
     *,
     instructions: bool,
     fast: bool,
+    everything: bool,
     rigorous: bool,
     max_time: float | None,
     blocks: int | None,
     target: float | None,
     results: Path,
     no_progress: bool,
-    **wishes: object,
+    **wishes: Any,
 ) -> int:
     """Measure contenders against the baseline and print the comparison."""
     if instructions:
         return count(wishes, results, wanted=not no_progress)
+    if everything:
+        if not fast or rigorous or blocks is not None or target is not None:
+            raise UsageError("--all is for a smoke pass: give it with --fast, and without --blocks and --target")
+        fast, wishes = False, {**wishes, "benchmarks": tuple(registry(wishes["plugin"]).benchmarks)}
     if fast and rigorous:
         raise UsageError("--fast and --rigorous exclude each other: give one of them")
     if max_time is not None and not math.isfinite(max_time):
         raise UsageError(f"--max-time {max_time}: give a number of seconds")
     if target is not None and (fast or blocks is not None):
         raise UsageError("--target stops by width, --blocks and --fast by number: give one of them")
-    effort = plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
+    effort = plan.SMOKE if everything else plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
     effort = dataclasses.replace(effort, seconds=max_time or effort.seconds)
     if blocks is not None:
         effort = dataclasses.replace(effort, blocks=blocks, target=None)
@@ -213,6 +231,9 @@ def measure(prepared: Prepared, effort: plan.Effort, results: Path, *, wanted: b
     """Run a campaign into a new directory, with progress where it is wanted; print its tables, return the status."""
     path = store.create(results, prepared.campaign)
     interrupted = _conduct(prepared, effort, path, wanted=wanted)
+    if not interrupted and effort.values > 1:  # else every second counts
+        with contextlib.suppress(KeyboardInterrupt):
+            _ask_wrk(prepared, path)
     if prepared.campaign.blocks:
         click.echo(comparison(prepared.campaign, "text"))
     else:
@@ -240,6 +261,13 @@ def _conduct(prepared: Prepared, effort: plan.Effort, path: Path, *, wanted: boo
         shown.close()
         sys.stderr.flush()
     return False
+
+
+def _ask_wrk(prepared: Prepared, path: Path) -> None:
+    """Note what wrk says of the servers, where a benchmark wants it and wrk is installed."""
+    said = [second_opinion(planned, prepared.assign) for planned in prepared.campaign.cases]
+    prepared.campaign.notes += filter(None, said)
+    store.write(path, prepared.campaign)
 
 
 def status_of(campaign: Campaign) -> int:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from loopmark.errors import UsageError
 from loopmark.record import Campaign
 from loopmark.report.describe import description
-from loopmark.report.document import comparison_sections
+from loopmark.report.document import Section, comparison_sections
 from loopmark.report.flat import as_csv, as_json
 from loopmark.report.foreign import comparison_of_files
 from loopmark.report.formats import FORMATS
 from loopmark.report.matrix import is_matrix, matrix_sections
 from loopmark.report.regression import regression_report
 from loopmark.report.render import RENDERERS
+from loopmark.report.smoke import is_smoke, smoke_sections
 
 __all__ = ["FORMATS", "comparison", "comparison_of_files", "description", "regression_report"]
 
@@ -29,7 +30,10 @@ def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -
         return as_json(every)
     if format not in RENDERERS:
         raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
-    return "\n".join(
-        RENDERERS[format]((matrix_sections if is_matrix(campaign) else comparison_sections)(campaign))
-        for campaign in every
-    )
+    return "\n".join(RENDERERS[format](_sections(campaign)) for campaign in every)
+
+
+def _sections(campaign: Campaign) -> list[Section]:
+    if is_smoke(campaign):
+        return smoke_sections(campaign)
+    return (matrix_sections if is_matrix(campaign) else comparison_sections)(campaign)

@@ -237,14 +237,14 @@ def figures(campaign: Campaign, plan: CasePlan) -> CaseFigures:
     ran = {label for block in pinned for label in block.measurements}
     return CaseFigures(
         plan=plan,
-        baseline=campaign.baseline,
+        baseline=campaign.baseline_of(plan),
         margin=campaign.margin,
         is_fast=campaign.mode == "fast" or plan.case.role is Role.PAIR,
         blocks=pinned,
         field_blocks=tuple(block for block in blocks if block.field),
         arms=tuple(arm for arm in plan.arms if arm.label in ran and arm.label not in hidden | without),
         outcomes=tuple(outcomes),
-        judgement=judge(plan, campaign.baseline, pinned, campaign.margin),
+        judgement=judge(plan, campaign.baseline_of(plan), pinned, campaign.margin),
     )
 
 
@@ -273,8 +273,11 @@ def ranked(cases: Sequence[CaseFigures]) -> Iterator[Arm]:
 
 def shown_name(campaign: Campaign, label: str) -> str:
     """Name an arm as tables do."""
-    kind = next((arm.kind for plan in campaign.cases for arm in plan.arms if arm.label == label), Kind.CONTENDER)
-    if kind is Kind.TWIN:
-        number = label.removeprefix(f"{campaign.baseline}.twin")
-        return f"{campaign.baseline} (A/A twin{number and f' {number}'})"
-    return f"{campaign.baseline} (+2 % control)" if kind is Kind.CONTROL else label
+    found = next(((arm.kind, plan) for plan in campaign.cases for arm in plan.arms if arm.label == label), None)
+    if found is None or found[0] not in (Kind.TWIN, Kind.CONTROL):
+        return label
+    baseline = campaign.baseline_of(found[1])
+    if found[0] is Kind.TWIN:
+        number = label.removeprefix(f"{baseline}.twin")
+        return f"{baseline} (A/A twin{number and f' {number}'})"
+    return f"{baseline} (+2 % control)"

@@ -85,7 +85,7 @@ def client_keeps_the_close_policy(at: Ground) -> None:
         traces = relay.traces(at.patience)
     expect(len(traces) == 1, f"the relay saw {len(traces)} connections instead of 1")
     fault = judge(
-        traces[0], ClosePolicy.FIN if at.profile is None else ClosePolicy.BOTH_NOTIFY, tls=at.profile, talk=talk
+        traces[0], ClosePolicy.FIN if at.profile is None else ClosePolicy.BOTH_NOTIFY, tls=at.profile, talk=talk, go_ahead=at.options.go_ahead
     )
     expect(fault is None, f"{fault}: {', '.join(traces[0].records)}")
 
@@ -97,7 +97,7 @@ def server_keeps_the_close_policy(at: Ground) -> None:
 
     def work(address: Address, _: Ledger) -> None:
         with RecordingRelay(address) as relay, calling() as clients:
-            client = dial(relay.address, at.client_tls(), patience=at.patience)
+            client = at.dial(relay.address)
             clients.append(client)
             client.send(PING)
             client.read_to_end()
@@ -109,7 +109,7 @@ def server_keeps_the_close_policy(at: Ground) -> None:
             traces = relay.traces(at.patience)
         expect(len(traces) == 1, f"the relay saw {len(traces)} connections instead of 1")
         policy = ClosePolicy.FIN if at.profile is None else ClosePolicy.BOTH_NOTIFY
-        fault = judge(traces[0], policy, tls=at.profile, talk=talk)
+        fault = judge(traces[0], policy, tls=at.profile, talk=talk, go_ahead=at.options.go_ahead)
         expect(fault is None, f"{fault}: {', '.join(traces[0].records)}")
 
     at.serve(work)
@@ -174,7 +174,7 @@ _IDLE = 4
 def _occupy(at: Ground, address: Address, ledger: Ledger, clients: list[Endpoint], *, in_handshake: int) -> Address:
     """Leave connections open in every state."""
     tls = at.client_tls()
-    clients.extend(dial(address, tls, patience=at.patience) for _ in range(_IDLE))
+    clients.extend(at.dial(address, tls) for _ in range(_IDLE))
     at.settle(ledger, _IDLE)
     clients[0].send(PING[:2])
     if at.profile is not None:

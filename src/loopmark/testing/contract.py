@@ -6,7 +6,7 @@ The checker needs no test framework, so that anybody can point it at a backend: 
 
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -82,7 +82,7 @@ def check_backend(
     findings = []
     for clause in CLAUSES:
         if only is None or clause.name in only:
-            findings.append(_check(clause, _grounds(clause.where, backend, identity, deadline), deadline))
+            findings.append(_check(clause, _grounds(clause, backend, identity, deadline), deadline))
             report(findings[-1])
     return findings
 
@@ -136,33 +136,44 @@ def _bounded(clause: Clause, ground: Ground, deadline: float) -> None:
         raise raised[0]
 
 
-def _grounds(where: Where, backend: Backend, identity: Identity, deadline: float) -> Iterator[Ground | str]:
+def _grounds(clause: Clause, backend: Backend, identity: Identity, deadline: float) -> Iterator[Ground | str]:
     """Yield the settings in which a clause is checked, and why not in others."""
-    plain = Ground(backend=backend, identity=identity, profile=None, host=_IPV4, patience=min(PATIENCE, deadline / 2))
+    if clause.needs is not None and clause.needs not in backend.features:
+        yield f"the backend has no {clause.needs}"
+        return
+    bare = Ground(backend=backend, identity=identity, profile=None, host=_IPV4, patience=min(PATIENCE, deadline / 2))
+    plain = [bare] if Feature.TCP in backend.features else []
     profiles = [TLSProfile(version=version) for version in VERSIONS] if Feature.TLS in backend.features else []
-    secure = [replace(plain, profile=profile) for profile in profiles]
-    every = ([plain] if Feature.TCP in backend.features else []) + secure
-    match where:
+    secure = [replace(bare, profile=profile) for profile in profiles]
+    upgraded = [each.upgraded() for each in secure] if Feature.START_TLS in backend.features else []
+    every = plain + secure + upgraded[-1:]
+    match clause.where:
         case Where.UNASKED:
-            yield plain
+            yield bare
         case Where.ONCE_PLAIN:
-            yield plain if Feature.TCP in backend.features else "the backend has no plain TCP"
+            yield from plain or ["the backend has no plain TCP"]
         case Where.TLS:
-            yield from secure
-            if not secure:
-                yield "the backend has no TLS"
+            yield from [*secure, *upgraded[-1:]] or ["the backend has no TLS"]
+        case Where.UPGRADES:
+            yield from upgraded
         case Where.ONCE_TLS:
-            yield secure[-1] if secure else "the backend has no TLS"
+            yield from [*secure[-1:], *upgraded[-1:]] or ["the backend has no TLS"]
         case Where.ONCE:
-            yield from every[-1:]
+            yield from (plain + secure)[-1:]
         case Where.ALL:
             yield from every
         case Where.FAMILIES:
-            yield from every
-            if _has_ipv6():
-                yield from (replace(each, host=_IPV6) for each in every)
-            else:
-                yield "this machine has no IPv6 loopback address"
+            yield from _on_both(every)
+        case Where.DATAGRAMS:
+            yield from _on_both([replace(bare, datagrams=True)])
+
+
+def _on_both(grounds: Sequence[Ground]) -> Iterator[Ground | str]:
+    yield from grounds
+    if _has_ipv6():
+        yield from (replace(each, host=_IPV6) for each in grounds)
+    else:
+        yield "this machine has no IPv6 loopback address"
 
 
 def _has_ipv6() -> bool:

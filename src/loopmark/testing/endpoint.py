@@ -56,26 +56,37 @@ class Endpoint:
             self.version, self.cipher = self.tls.version(), cipher[0] if cipher else None
             self.alpn, self.resumed = self.tls.selected_alpn_protocol(), bool(self.tls.session_reused)
 
+    def begin_tls(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
+        """Put TLS on the open connection, as a client of the server with this name or else as a server."""
+        self.sock = context.wrap_socket(
+            self.sock,
+            server_side=server_name is None,
+            server_hostname=server_name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+        self.handshake()
+
     def send(self, data: bytes) -> None:
         """Send all of it."""
         self.sock.sendall(data)
 
     def read(self, size: int) -> bytes:
         """Read exactly `size` bytes; raises EOFError when the stream ends before."""
-        data = b""
+        data = bytearray()
         while len(data) < size:
             more = self._receive(size - len(data))
             if not more:
                 raise EOFError(f"{len(data)} of {size} bytes, then {self.end}")
             data += more
-        return data
+        return bytes(data)
 
     def read_to_end(self) -> bytes:
         """Read until the partner ends its stream, however it does; `end` tells how."""
-        data = b""
+        data = bytearray()
         while more := self._receive(65536):
             data += more
-        return data
+        return bytes(data)
 
     def hears(self, seconds: float) -> bool:
         """Tell whether the partner says anything, if only goodbye, within this time."""

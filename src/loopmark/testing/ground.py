@@ -4,22 +4,25 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from loopmark.errors import TrafficError, translate
 from loopmark.ledger import Counts, Ledger
 from loopmark.service import AnswerOnce, Service
-from loopmark.spi import Address, Backend, ClientTLS, Connection, Options, Server, TLSProfile
+from loopmark.spi import Address, Answer, Backend, ClientTLS, Connection, Feature, Options, Server, TLSProfile
 from loopmark.testing.endpoint import PATIENCE, Endpoint
-from loopmark.testing.peers import ReferenceServer
+from loopmark.testing.peers import ReferenceServer, call, dial
 from loopmark.tls import Identity, client_tls, server_context
 
 T = TypeVar("T")
 
 PING, PONG = b"PING", b"PONG"
+
+GO_AHEAD = b"+OK begin TLS\r\n"
+"""What a server says in the clear before an upgrade, nothing of which looks like a TLS record."""
 
 JOBS = 8
 """How many connections a client makes where it makes several."""
@@ -39,12 +42,14 @@ class NotApplicable(Exception):  # noqa: N818  # it is what a clause says, not a
 class Where(StrEnum):
     """In which settings a clause is checked, as far as the backend has the features."""
 
-    FAMILIES = "plain TCP and every TLS version, on IPv4 and on IPv6"
-    ALL = "plain TCP and every TLS version"
-    TLS = "every TLS version"
+    FAMILIES = "plain TCP, every TLS version, and TLS after an upgrade, on IPv4 and on IPv6"
+    ALL = "plain TCP, every TLS version, and TLS after an upgrade"
+    TLS = "every TLS version, and TLS after an upgrade"
+    UPGRADES = "every TLS version after an upgrade"
     ONCE = "the newest TLS version, or else plain TCP"
-    ONCE_TLS = "the newest TLS version"
+    ONCE_TLS = "the newest TLS version, at once and after an upgrade"
     ONCE_PLAIN = "plain TCP"
+    DATAGRAMS = "datagrams on IPv4 and on IPv6"
     UNASKED = "one setting, whatever the backend says of itself"
 
 
@@ -58,9 +63,17 @@ class Ground:
     host: str = "127.0.0.1"
     patience: float = PATIENCE
     options: Options = _OPTIONS
+    datagrams: bool = False
+    """Only for people."""
 
     def __str__(self) -> str:
-        return f"{f'TLS {self.profile.version}' if self.profile else 'plain TCP'}, IPv{6 if ':' in self.host else 4}"
+        what = f"TLS {self.profile.version}" if self.profile else "datagrams" if self.datagrams else "plain TCP"
+        upgraded = " after an upgrade" if self.options.go_ahead else ""
+        return f"{what}{upgraded}, IPv{6 if ':' in self.host else 4}"
+
+    def upgraded(self) -> "Ground":
+        """Return the same setting, but that TLS begins after a go-ahead in the clear."""
+        return replace(self, options=replace(self.options, go_ahead=GO_AHEAD))
 
     def client_tls(self) -> ClientTLS | None:
         """Make what a client needs, None for plain TCP."""
@@ -76,10 +89,31 @@ class Ground:
     ) -> Iterator[ReferenceServer]:
         """Run a reference server in this setting; what a script raised breaks the clause."""
         context = context or self.server_context()
-        with ReferenceServer(script, host=self.host, context=context, patience=self.patience) as server:
-            yield server
+        go_ahead = self.options.go_ahead if context else b""
+        server = ReferenceServer(
+            script, host=self.host, context=context, go_ahead=go_ahead, patience=self.patience
+        )
+        try:
+            with server:
+                yield server
+        except Exception as error:
+            # What a script has seen comes before what its client made of the end.
+            for fault in server.faults:
+                if isinstance(fault, BrokenContract):
+                    raise fault from error
+            raise
         if server.faults:
             raise BrokenContract(f"the server met {_said(server.faults[0])}") from server.faults[0]
+
+    def dial(self, address: Address, tls: ClientTLS | None = None) -> Endpoint:
+        """Connect as a reference client in this setting, by default with a new client context."""
+        tls = tls or self.client_tls()
+        return dial(address, tls, go_ahead=self.options.go_ahead if tls else b"", patience=self.patience)
+
+    def call(self, address: Address, tls: ClientTLS | None = None, *, request: bytes = PING) -> bytes:
+        """Have one conversation as a reference client in this setting; return the reply."""
+        tls = tls or self.client_tls()
+        return call(address, tls, request, go_ahead=self.options.go_ahead if tls else b"", patience=self.patience)
 
     async def connect(self, address: Address, tls: ClientTLS | None = None) -> Connection:
         """Connect with the backend, by default with a new client context."""
@@ -111,15 +145,35 @@ class Ground:
     ) -> T:
         """Serve with the backend while `work` runs in a thread; return or raise what it did."""
         ledger = Ledger(service)
-        job = _Job(work)
-
-        async def main() -> None:
-            async with self.backend.serve(
+        return self._serving(
+            lambda: self.backend.serve(
                 ledger.accept,
                 Address(self.host, 0),
                 tls=context or self.server_context(),
                 options=options or self.options,
-            ) as server:
+            ),
+            ledger,
+            work,
+        )
+
+    def serve_datagrams(self, work: Callable[[Address, Ledger], T], *, answer: Answer = lambda data: data) -> T:
+        """Answer datagrams with the backend while `work` runs in a thread; return or raise what it did."""
+        # The ledger is there for the facts: datagrams have no service.
+        ledger = Ledger(lambda: AnswerOnce(PING, PONG))
+        return self._serving(
+            lambda: self.backend.serve_datagrams(answer, ledger.note, Address(self.host, 0)), ledger, work
+        )
+
+    def _serving(
+        self,
+        serve: Callable[[], AbstractAsyncContextManager[Server]],
+        ledger: Ledger,
+        work: Callable[[Address, Ledger], T],
+    ) -> T:
+        job = _Job(work)
+
+        async def main() -> None:
+            async with serve() as server:
                 job.start(address_of(server), ledger)
                 while job.is_alive():
                     await self.backend.sleep(0.002)
@@ -172,10 +226,11 @@ def address_of(server: Server) -> Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clause:
-    """One promise of the contract, with the function that checks it."""
+    """One promise of the contract, with the function that checks it, and the feature that it is about if any."""
 
     check: Callable[[Ground], None]
     where: Where
+    needs: Feature | None = None
 
     @property
     def name(self) -> str:
@@ -188,9 +243,9 @@ class Clause:
         return (self.check.__doc__ or "").strip()
 
 
-def clause(where: Where) -> Callable[[Callable[[Ground], None]], Clause]:
+def clause(where: Where, *, needs: Feature | None = None) -> Callable[[Callable[[Ground], None]], Clause]:
     """Make a function a clause: its name is the clause's, its docstring the promise."""
-    return lambda check: Clause(check=check, where=where)
+    return lambda check: Clause(check=check, where=where, needs=needs)
 
 
 def expect(holds: bool, otherwise: str) -> None:

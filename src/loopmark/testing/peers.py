@@ -12,15 +12,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from loopmark.spi import Address, ClientTLS
+from loopmark.spi import Address, ClientTLS, Options, require_go_ahead
 from loopmark.testing.endpoint import PATIENCE, End, Endpoint
 
 
 class ReferenceServer:
     """Serves a script per connection, each in a thread; a context manager whose end waits for all conversations.
 
-    The script gets the connection after its handshake; what it leaves undone (read the rest, end our stream) is done
-    when it returns. Exceptions of scripts are kept in `faults`.
+    The script gets the connection after its handshake, before which the `go_ahead` was sent in the clear; what it
+    leaves undone (read the rest, end our stream) is done when it returns. Exceptions of scripts are kept in `faults`.
     """
 
     def __init__(
@@ -29,9 +29,11 @@ class ReferenceServer:
         *,
         host: str = "127.0.0.1",
         context: ssl.SSLContext | None = None,
+        go_ahead: bytes = b"",
         patience: float = PATIENCE,
     ) -> None:
         self._script = script
+        self._go_ahead = go_ahead
         self._host = host
         self._context = context
         self._patience = patience
@@ -98,9 +100,11 @@ class ReferenceServer:
 
     def _converse(self, connection: Endpoint) -> None:
         try:
-            if self._context is not None:
-                connection.sock = _wrap(connection.sock, self._context)
-            connection.handshake()
+            connection.send(self._go_ahead)
+            if self._context is None:
+                connection.handshake()
+            else:
+                connection.begin_tls(self._context)
         except OSError as error:
             self.failed_handshakes.append(error)
             connection.close()
@@ -126,25 +130,37 @@ class ReferenceServer:
         self.server_names.append(name)
 
 
-def dial(address: Address, tls: ClientTLS | None = None, *, patience: float = PATIENCE) -> Endpoint:
-    """Connect as a blocking client and complete the handshake; the caller closes what is returned."""
+def dial(
+    address: Address, tls: ClientTLS | None = None, *, go_ahead: bytes = b"", patience: float = PATIENCE
+) -> Endpoint:
+    """Connect as a blocking client and complete the handshake; the caller closes what is returned.
+
+    Raises ProtocolError when the server says anything else than the `go_ahead`.
+    """
     sock = socket.create_connection(address, timeout=patience)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    endpoint = Endpoint(sock if tls is None else _wrap(sock, tls.context, tls.server_name))
+    endpoint = Endpoint(sock)
     try:
-        endpoint.handshake()
+        require_go_ahead(Options(go_ahead=go_ahead), endpoint.read(len(go_ahead)))
+        if tls is None:
+            endpoint.handshake()
+        else:
+            endpoint.begin_tls(tls.context, tls.server_name)
     except BaseException:
         endpoint.close()
         raise
+    endpoint.received.clear()
     return endpoint
 
 
-def call(address: Address, tls: ClientTLS | None, request: bytes, *, patience: float = PATIENCE) -> bytes:
+def call(
+    address: Address, tls: ClientTLS | None, request: bytes, *, go_ahead: bytes = b"", patience: float = PATIENCE
+) -> bytes:
     """Connect, send the request, read the reply to its end, close; return the reply.
 
     Raises TimeoutError when the end does not come.
     """
-    endpoint = dial(address, tls, patience=patience)
+    endpoint = dial(address, tls, go_ahead=go_ahead, patience=patience)
     try:
         endpoint.send(request)
         reply = endpoint.read_to_end()
@@ -154,13 +170,3 @@ def call(address: Address, tls: ClientTLS | None, request: bytes, *, patience: f
     finally:
         endpoint.close()
     return reply
-
-
-def _wrap(sock: socket.socket, context: ssl.SSLContext, server_name: str | None = None) -> ssl.SSLSocket:
-    return context.wrap_socket(
-        sock,
-        server_side=server_name is None,
-        server_hostname=server_name,
-        do_handshake_on_connect=False,
-        suppress_ragged_eofs=False,
-    )

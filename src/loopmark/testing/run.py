@@ -1,4 +1,4 @@
-"""The contract's clauses about `Backend.run`, `sleep`, `gather` and `features`."""
+"""The contract's clauses about `Backend.run`, `sleep` and `gather`."""
 
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
@@ -6,11 +6,8 @@ import copy
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from loopmark.ledger import Ledger
-from loopmark.spi import Address, Feature, TLSProfile
 from loopmark.testing.endpoint import Endpoint
 from loopmark.testing.ground import (
     JOBS,
@@ -25,7 +22,6 @@ from loopmark.testing.ground import (
     expect,
     pong,
 )
-from loopmark.testing.peers import ReferenceServer, call
 
 
 @clause(Where.UNASKED)
@@ -188,43 +184,6 @@ def _members(error: BaseException | None) -> Iterator[BaseException | None]:
         yield error
 
 
-@clause(Where.UNASKED)
-def features_are_honest(at: Ground) -> None:
-    """What the backend declares works, and what it does not declare is refused with an exception."""
-    for feature, profile in ((Feature.TCP, None), (Feature.TLS, TLSProfile())):
-        wanted = _WORKS if feature in at.backend.features else _REFUSED
-        declared = "declared" if feature in at.backend.features else "not declared"
-        here = replace(at, profile=profile)
-        for name, found in (("connect", _connects(here)), ("serve", _serves(here))):
-            expect(found == wanted, f"{feature} is {declared}, and {name} {found}")
-
-
-def _connects(at: Ground) -> str:
-    # Half the patience, because a client in the clear and a server with TLS wait for each other.
-    with ReferenceServer(pong, context=at.server_context(), patience=at.patience / 2) as server:
-        try:
-            at.backend.run(lambda: at.visit(server.address))
-        except Exception:  # noqa: BLE001  # how it is refused is the backend's own affair
-            return _REFUSED
-    return _WORKS if server.connections and server.connections[0].received == PING else _IGNORED
-
-
-def _serves(at: Ground) -> str:
-    def visit(address: Address, _: Ledger) -> str:
-        try:
-            reply = call(address, at.client_tls(), PING, patience=at.patience / 2)
-        except OSError:
-            return _IGNORED
-        return _WORKS if reply == PONG else _IGNORED
-
-    try:
-        return at.serve(visit)
-    except Exception:  # noqa: BLE001  # how it is refused is the backend's own affair
-        return _REFUSED
-
-
-_WORKS, _REFUSED, _IGNORED = "works", "is refused", "does something else"
-
 CLAUSES: tuple[Clause, ...] = (
     run_returns_the_value,
     run_lets_exceptions_through,
@@ -232,5 +191,4 @@ CLAUSES: tuple[Clause, ...] = (
     sleep_lets_others_run,
     gather_runs_all_at_once,
     gather_raises_the_first_failure,
-    features_are_honest,
 )

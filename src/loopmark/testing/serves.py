@@ -21,7 +21,7 @@ from loopmark.testing.ground import (
     clause,
     expect,
 )
-from loopmark.testing.peers import call, dial
+from loopmark.testing.peers import dial
 from loopmark.testing.resources import duplicate, own_socket
 from loopmark.tls import handshakes
 
@@ -44,7 +44,7 @@ def server_converses(at: Ground) -> None:
 
     def work(address: Address, ledger: Ledger) -> bytes:
         expect(address.port != 0, "the server's address has the port 0")
-        reply = call(address, at.client_tls(), PING, patience=at.patience)
+        reply = at.call(address)
         at.settle(ledger, 0)
         expect(ledger.counts().served == 1, f"after one conversation the ledger has {ledger.counts()}")
         return reply
@@ -62,7 +62,7 @@ def server_holds_many(at: Ground) -> None:
     def work(address: Address, ledger: Ledger) -> list[bytes]:
         tls = at.client_tls()
         with calling() as clients:
-            clients.extend(dial(address, tls, patience=at.patience) for _ in range(CROWD))
+            clients.extend(at.dial(address, tls) for _ in range(CROWD))
             at.settle(ledger, CROWD)
             for client in clients:
                 client.send(PING)
@@ -94,7 +94,7 @@ def server_accepts_once(at: Ground) -> None:
     def work(address: Address, ledger: Ledger) -> None:
         tls = at.client_tls()
         for data in sent:
-            reply = call(address, tls, data, patience=at.patience)
+            reply = at.call(address, tls, request=data)
             expect(reply == PONG, f"after {size} bytes the server answered {reply!r} instead of {PONG!r}")
         at.settle(ledger, 0)
         accepted = ledger.counts().accepted
@@ -110,7 +110,7 @@ def server_waits_for_the_whole_request(at: Ground) -> None:
 
     def work(address: Address, _: Ledger) -> bytes:
         with calling() as clients:
-            client = dial(address, at.client_tls(), patience=at.patience)
+            client = at.dial(address)
             clients.append(client)
             for position in range(len(PING)):
                 client.send(PING[position : position + 1])
@@ -136,7 +136,7 @@ def server_keeps_reading(at: Ground) -> None:
 
     def work(address: Address, _: Ledger) -> None:
         with calling() as clients:
-            client = dial(address, at.client_tls(), patience=at.patience)
+            client = at.dial(address)
             clients.append(client)
             for number in range(rounds):
                 client.send(b"round %d" % number)
@@ -154,7 +154,7 @@ def server_sends_everything(at: Ground) -> None:
     reply = bytes(range(256)) * 6_001
 
     def work(address: Address, _: Ledger) -> bytes:
-        return call(address, at.client_tls(), PING, patience=at.patience)
+        return at.call(address)
 
     received = at.serve(work, service=lambda: AnswerOnce(PING, reply))
     expect(received == reply, f"of a reply of {len(reply)} bytes arrived {len(received)}")
@@ -166,7 +166,7 @@ def server_facts_are_true(at: Ground) -> None:
 
     def work(address: Address, ledger: Ledger) -> None:
         with calling() as clients:
-            client = dial(address, at.client_tls(), patience=at.patience)
+            client = at.dial(address)
             clients.append(client)
             # Some libraries tell of a connection before its handshake: by the first reply it is complete.
             client.send(PING)

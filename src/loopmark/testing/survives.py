@@ -19,7 +19,7 @@ from loopmark.testing.ground import (
     clause,
     expect,
 )
-from loopmark.testing.peers import call, dial
+from loopmark.testing.peers import dial
 
 
 @clause(Where.ALL)
@@ -102,7 +102,7 @@ def server_survives_a_failed_handshake(at: Ground) -> None:
 def _after_handshake(at: Ground, each: Callable[[Endpoint], None]) -> Callable[[Address], None]:
     def visit(address: Address) -> None:
         with calling() as clients:
-            clients.append(dial(address, at.client_tls(), patience=at.patience))
+            clients.append(at.dial(address))
             each(clients[0])
 
     return visit
@@ -115,7 +115,7 @@ def _survives(at: Ground, visits: list[Callable[[Address], None]], *, faults: in
             visit(address)
             if faults is not None:
                 at.await_counts(ledger, lambda now: sum(now.faults.values()) == number, f"{number} faults")  # noqa: B023  # called at once
-            reply = call(address, tls, PING, patience=at.patience)
+            reply = at.call(address, tls)
             expect(reply == PONG, f"after bad peer number {number} the reply is {reply!r}")
         at.settle(ledger, 0)
         counts = ledger.counts()
@@ -133,7 +133,7 @@ def server_holds_nobody_up(at: Ground) -> None:
     def work(address: Address, _: Ledger) -> bytes:
         with calling() as clients:
             clients.append(dial(address, patience=at.patience))
-            return call(address, at.client_tls(), PING, patience=at.patience)
+            return at.call(address)
 
     reply = at.serve(work)
     expect(reply == PONG, f"beside a silent peer the reply is {reply!r}")
@@ -150,7 +150,7 @@ def server_keeps_its_deadlines(at: Ground) -> None:
             clients.append(silent)
             silent.read_to_end()
             expect(silent.end is not End.NONE, "a peer that begins no handshake is kept for ever")
-            mute = dial(address, at.client_tls(), patience=at.patience)
+            mute = at.dial(address)
             clients.append(mute)
             mute.send(PING)
             mute.read_to_end()
