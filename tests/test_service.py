@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmark.errors import Kind, ProtocolError, TrafficError
-from loopmark.service import HANG_UP, KEEP_READING, AnswerOnce, Reply, Talk, Then
+from loopmark.service import (
+    HANG_UP,
+    KEEP_READING,
+    AnswerMany,
+    AnswerOnce,
+    EchoMessages,
+    EchoToEnd,
+    EchoToNul,
+    Reply,
+    Service,
+    Talk,
+    Then,
+)
 
 REQUEST, REPLY = b"PING\x00PING", b"PONG"
 
@@ -91,3 +103,85 @@ def test_long_replies_are_cut_in_the_message() -> None:
         Talk(parts=(REQUEST,), reply=b"a" * 100_000, reply_size=None).check(b"b" * 100_000)
     assert len(str(caught.value)) < 200
     assert "(100000 bytes)" in str(caught.value)
+
+
+# Conversations of more than one answer
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.answered = 0
+
+    def served(self) -> None:
+        self.ended.append("served")
+
+    def exchanged(self) -> None:
+        self.answered += 1
+
+    def failed(self, kind: Kind, /) -> None:
+        self.ended.append(kind)
+
+
+def outcome(service: Service, parts: list[bytes]) -> tuple[bytes, list[str], int]:
+    """Feed a service until it closes, as a backend does; return what it said, how it was counted, and the messages."""
+    tally = Tally()
+    service.tally = tally
+    said = b""
+    for part in parts:
+        reply = service.receive(part)
+        said += reply.data
+        if reply.then is Then.CLOSE:
+            break
+    return said, tally.ended, tally.answered
+
+
+@given(st.binary(max_size=200), CUTS)
+def test_all_is_echoed_until_the_stream_ends(data: bytes, cuts: list[int]) -> None:
+    assert outcome(EchoToEnd(), [*split(data, cuts), b""]) == (data, ["served"], 0)
+
+
+@given(st.binary(max_size=100).map(lambda data: data.replace(b"\0", b"")), st.binary(max_size=20), CUTS)
+def test_all_up_to_the_nul_is_echoed_and_what_follows_is_ignored(data: bytes, more: bytes, cuts: list[int]) -> None:
+    assert outcome(EchoToNul(), split(data + b"\0" + more, cuts)) == (data, ["served"], 0)
+
+
+@given(st.binary(max_size=100).map(lambda data: data.replace(b"\0", b"")), CUTS)
+def test_a_stream_without_a_nul_is_echoed_and_the_clients_fault(data: bytes, cuts: list[int]) -> None:
+    assert outcome(EchoToNul(), [*split(data, cuts), b""]) == (data, [Kind.EOF], 0)
+
+
+@given(st.integers(1, 20), st.integers(0, 5), CUTS)
+def test_messages_are_echoed_and_counted_however_they_arrive(size: int, many: int, cuts: list[int]) -> None:
+    stream = bytes(each % 256 for each in range(size * many))
+    assert outcome(EchoMessages(size), [*split(stream, cuts), b""]) == (stream, ["served"], many)
+
+
+@given(st.integers(2, 20), st.integers(0, 5), st.data(), CUTS)
+def test_a_cut_message_is_the_clients_fault_and_those_before_are_answered(
+    size: int, many: int, data: st.DataObject, cuts: list[int]
+) -> None:
+    rest = data.draw(st.integers(1, size - 1))
+    stream = bytes(each % 256 for each in range(size * many + rest))
+    assert outcome(EchoMessages(size), [*split(stream, cuts), b""]) == (stream[: size * many], [Kind.EOF], many)
+
+
+@given(st.lists(CUTS, max_size=5))
+def test_each_request_is_answered_however_it_is_split(rounds: list[list[int]]) -> None:
+    parts = [part for cuts in rounds for part in split(REQUEST, cuts)]
+    assert outcome(AnswerMany(REQUEST, REPLY), [*parts, b""]) == (REPLY * len(rounds), ["served"], len(rounds))
+
+
+@given(st.integers(0, 3), st.integers(1, len(REQUEST) - 1), CUTS)
+def test_a_cut_request_after_whole_ones_is_the_clients_fault(many: int, size: int, cuts: list[int]) -> None:
+    parts = [REQUEST] * many + split(REQUEST[:size], cuts)
+    assert outcome(AnswerMany(REQUEST, REPLY), [*parts, b""]) == (REPLY * many, [Kind.EOF], many)
+
+
+@given(st.binary(min_size=1, max_size=20).filter(lambda data: not REQUEST.startswith(data[: len(REQUEST)])), CUTS)
+def test_another_request_after_a_right_one_is_the_clients_fault(data: bytes, cuts: list[int]) -> None:
+    assert outcome(AnswerMany(REQUEST, REPLY), [REQUEST, *split(data, cuts)]) == (REPLY, [Kind.PROTOCOL], 1)
+
+
+def test_a_request_before_the_answer_to_the_last_one_is_the_clients_fault() -> None:
+    assert outcome(AnswerMany(REQUEST, REPLY), [REQUEST + REQUEST[:1]]) == (b"", [Kind.PROTOCOL], 0)
