@@ -20,6 +20,11 @@ IN_THE_LINE = {"system", "openssl", "versions"}
 
 def description(campaign: Campaign) -> str:
     """Tell what ran, where, with which versions and facts, and what did not run and why; ends with a newline."""
+    return text(description_sections(campaign))
+
+
+def description_sections(campaign: Campaign) -> list[Section]:
+    """Return the same before any format: what there is nothing to say about has no section."""
     sections = (
         Section(title="Campaign", lines=tuple(_campaign(campaign))),
         Section(title="Cases", tables=_cases(campaign), lines=tuple(_about_cases(campaign))),
@@ -30,7 +35,7 @@ def description(campaign: Campaign) -> str:
         Section(title="Machine", lines=tuple(_machine(campaign))),
         Section(title="Notes", lines=tuple(_numbered(campaign, each) for each in campaign.notes)),
     )
-    return text([section for section in sections if section.lines or section.tables])
+    return [section for section in sections if section.lines or section.tables]
 
 
 def _campaign(campaign: Campaign) -> Iterator[str]:

@@ -30,13 +30,17 @@ def text(sections: Sequence[Section]) -> str:
 
 
 def github(sections: Sequence[Section]) -> str:
-    """Render for GitHub: one line per sentence and per row, so that a change shows where it is."""
+    """Render for GitHub: one line per sentence and per row, so that a change shows where it is.
+
+    A section without a title has no heading.
+    """
 
     def escaped(words: str) -> str:
-        return re.sub(r"([\\*<|])", r"\\\1", words)
+        # Only an underscore that begins a word could begin emphasis.
+        return re.sub(r"([\\*<>|]|(?<!\w)_)", r"\\\1", words)
 
     def one(section: Section) -> str:
-        parts = [f"### {escaped(section.title)}"]
+        parts = [f"### {escaped(section.title)}"] if section.title else []
         for table in section.tables:
             # `pipe` rather than `github`, since it keeps the alignment in every version of tabulate.
             parts += [f"**{escaped(table.title)}**"] if table.title else []
