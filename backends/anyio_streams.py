@@ -110,12 +110,18 @@ class _AnyioStreams(Backend):
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         if tls is None:
-            return _Stream(self._loop(), await anyio.connect_tcp(address.host, address.port))
+            return _Stream(
+                self._loop(), await anyio.connect_tcp(address.host, address.port, local_host=options.source or None)
+            )
         if options.go_ahead:
             return _Stream(self._loop(), await _upgraded(address, tls, options))
         with anyio.fail_after(options.handshake_timeout):
             stream = await anyio.connect_tcp(
-                address.host, address.port, ssl_context=tls.context, tls_hostname=tls.server_name
+                address.host,
+                address.port,
+                local_host=options.source or None,
+                ssl_context=tls.context,
+                tls_hostname=tls.server_name,
             )
         return _Stream(self._loop(), stream)
 
@@ -126,6 +132,10 @@ class _AnyioStreams(Backend):
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        with anyio.fail_after(seconds):
+            return await job()
 
     def limiter(self, slots: int, /) -> Limiter:
         return anyio.Semaphore(slots)

@@ -36,6 +36,10 @@ class AsyncioBase(Backend):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        async with asyncio.timeout(seconds):
+            return await job()
+
     def limiter(self, slots: int, /) -> Limiter:
         return asyncio.Semaphore(slots)
 

@@ -82,6 +82,7 @@ class AsyncioProtocol(AsyncioBase):
             server_hostname=tls.server_name if tls else None,
             ssl_handshake_timeout=options.handshake_timeout if tls else None,
             ssl_shutdown_timeout=options.close_timeout if tls else None,
+            local_addr=(options.source, 0) if options.source else None,
         )
         return protocol
 

@@ -92,6 +92,8 @@ class AsyncioSockets(AsyncioBase):
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+            if options.source:
+                sock.bind((options.source, 0))
             await loop.sock_connect(sock, address)
         except BaseException:
             sock.close()

@@ -90,7 +90,8 @@ class AsyncioStreams(AsyncioBase):
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         if tls is None:
-            return _Stream(*await asyncio.open_connection(address.host, address.port))
+            source = (options.source, 0) if options.source else None
+            return _Stream(*await asyncio.open_connection(address.host, address.port, local_addr=source))
         if options.go_ahead:
             return await _upgraded(address, tls, options)
         reader, writer = await asyncio.open_connection(
@@ -100,6 +101,7 @@ class AsyncioStreams(AsyncioBase):
             server_hostname=tls.server_name,
             ssl_handshake_timeout=options.handshake_timeout,
             ssl_shutdown_timeout=options.close_timeout,
+            local_addr=(options.source, 0) if options.source else None,
         )
         return _Stream(reader, writer)
 

@@ -125,7 +125,8 @@ class Blocking(Backend):
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         # The deadline stays with the socket, for every operation.
-        sock: Socket = socket.create_connection(address, timeout=options.handshake_timeout)
+        source = (options.source, 0) if options.source else None
+        sock: Socket = socket.create_connection(address, timeout=options.handshake_timeout, source_address=source)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
             if tls is not None:

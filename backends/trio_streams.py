@@ -94,7 +94,7 @@ class TrioStreams(Backend):
             nursery.cancel_scope.cancel()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        tcp = await trio.open_tcp_stream(address.host, address.port)
+        tcp = await trio.open_tcp_stream(address.host, address.port, local_address=options.source or None)
         if tls is None:
             return _Stream(tcp)
         stream = trio.SSLStream(tcp, tls.context, server_hostname=tls.server_name)
@@ -115,6 +115,10 @@ class TrioStreams(Backend):
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
+
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        with trio.fail_after(seconds):
+            return await job()
 
     def limiter(self, slots: int, /) -> Limiter:
         return trio.Semaphore(slots)

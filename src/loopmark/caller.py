@@ -19,7 +19,7 @@ import pyperf
 from loopmark import network, procfs, tls, wire
 from loopmark.case import Benchmark, Conversation, Traffic
 from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
-from loopmark.peer import Handle, LoopWitness, die_with_parent, place, spawned
+from loopmark.peer import Handle, LoopWitness, die_with_parent, place, settle, spawned
 from loopmark.readings import Readings
 from loopmark.relay import RecordingRelay
 from loopmark.resumption import resume_from_now_on
@@ -37,11 +37,13 @@ PACE_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """One value: seconds for all of its connections together."""
+    """One value, for all of its connections together: seconds, and bytes where connections are held."""
 
     wall: float
     client_cpu: float
     server_cpu: float
+    client_memory: float | None = None
+    server_memory: float | None = None
 
 
 class _Clocks:
@@ -77,6 +79,48 @@ class _Clocks:
             # Without asking for counts, whose answer would be charged to the server.
             self._server_end = self._at_rest()
             self.server_cpu = self._server_end - self._server_start
+
+
+class _Memory:
+    """Reads the private memory of both processes before and after what is looked at, both rid of their garbage."""
+
+    def __init__(self, server: Handle, settled: Callable[[int], object], concurrency: int) -> None:
+        self._server = server
+        self._settled = settled
+        self._concurrency = concurrency
+        self._readings: list[dict[str, float]] = []
+
+    def around(self, watch: Stopwatch) -> Stopwatch:
+        """Return a watch that also reads memory, outside of what is timed."""
+
+        def start(connections: int) -> None:
+            self._read(connections)
+            watch.start(connections)
+
+        def rest() -> None:
+            watch.rest()
+            self._read(self._concurrency)
+
+        return Stopwatch(start=start, stop=watch.stop, rest=rest)
+
+    def grown(self) -> dict[str, float]:
+        """Return by how many bytes each side has grown; nothing where nothing was read."""
+        if not self._readings:
+            return {}
+        before, after = self._readings
+        return {side: after[side] - before[side] for side in before}
+
+    def _read(self, connections: int) -> None:
+        self._settled(connections)
+        self._server.ask("settle")
+        settle()
+        found = {}
+        for side, pid in (("client", os.getpid()), ("server", self._server.pid)):
+            kib = procfs.private_kib(pid)
+            if kib is None:
+                raise FactsError(f"the private memory of the {side}'s process cannot be read on this system")
+            found[side] = 1024 * kib
+        self._readings.append(found)
 
 
 def _untimed() -> Stopwatch:
@@ -197,7 +241,10 @@ class Caller:
         overflows = procfs.listen_overflows(self.server.pid)
         before = self._settled()
         clocks = _Clocks(self._server_clock, self._resting, self._at_rest)
+        memory = _Memory(self.server, self._settled, self.case.concurrency)
         watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
+        if self.case.held is not None:
+            watch = memory.around(watch)
         replies, connections = self.backend.run(lambda: self._converse(watch, count, self.case.concurrency))
         clocks.rest()
         after = self._settled()
@@ -208,7 +255,8 @@ class Caller:
             for side, cpu in (("client", clocks.client_cpu), ("server", clocks.server_so_far)):
                 if cpu > clocks.wall * (1 + CLOCK_SHARE) + CLOCK_SECONDS:
                     raise FactsError(f"on one core the {side} used {cpu:.6f} s of CPU time in {clocks.wall:.6f} s")
-        return Value(wall=clocks.wall, client_cpu=clocks.client_cpu, server_cpu=clocks.server_cpu)
+        grown = {f"{side}_memory": size for side, size in memory.grown().items()}
+        return Value(wall=clocks.wall, client_cpu=clocks.client_cpu, server_cpu=clocks.server_cpu, **grown)
 
     def _settled(self, connections: int = 0) -> dict[str, Any]:
         """Ask for the counts once so many connections are open.
@@ -304,6 +352,10 @@ class Caller:
             **self._readings.result(loops * values),
             "peak": self._peak,
             "metadata": run.get_metadata(),
+            **{
+                name: [size / loops for value in timed if (size := getattr(value, name)) is not None]
+                for name in ("client_memory", "server_memory")
+            },
         }
 
 

@@ -31,11 +31,20 @@ ROLES = (Role.SERVER, Role.CLIENT, Role.BOTH)
 
 
 class Metric(StrEnum):
-    """What is stored for every value, in seconds per connection; the value is the suffix of pyperf's name."""
+    """What is stored for every value, per connection; the value is the suffix of pyperf's name.
+
+    Times in seconds; memory, of idle connections only, in bytes.
+    """
 
     WALL = "wall"
     CLIENT_CPU = "client cpu"
     SERVER_CPU = "server cpu"
+    CLIENT_MEMORY = "client memory"
+    SERVER_MEMORY = "server memory"
+
+
+TIMES = (Metric.WALL, Metric.CLIENT_CPU, Metric.SERVER_CPU)
+"""What every case has."""
 
 
 PRIMARY = {
@@ -45,6 +54,14 @@ PRIMARY = {
     Role.PAIR: Metric.SERVER_CPU,
 }
 """The one metric that is judged, declared before anything is measured."""
+
+PRIMARY_MEMORY = {
+    Role.SERVER: Metric.SERVER_MEMORY,
+    Role.CLIENT: Metric.CLIENT_MEMORY,
+    Role.BOTH: Metric.SERVER_MEMORY,
+    Role.PAIR: Metric.SERVER_MEMORY,
+}
+"""The same where connections are held."""
 
 
 class Cores(StrEnum):
@@ -178,7 +195,7 @@ class Benchmark:
         match conversation.traffic:
             case Traffic.DATAGRAMS | Traffic.LOOKUPS:
                 return None
-            case Traffic.MESSAGES | Traffic.POOL | Traffic.IDLE:
+            case Traffic.MESSAGES | Traffic.POOL:
                 return ClosePolicy.CLIENT_FIN if self.tls is None else ClosePolicy.CLIENT_NOTIFY
         if self.tls is not None:
             return ClosePolicy.BOTH_NOTIFY
@@ -211,7 +228,8 @@ class Case:
     `concurrency` connections are open at a time. In a `burst` all connections of a value start at once. `connections`
     is the number of connections of a value when it was asked for, else None: it is calibrated then. `variant` names one
     of the benchmark's conversations. With `rtt`, in milliseconds, there is a network of that round-trip time between
-    the two sides.
+    the two sides. With `held` connections are held and do nothing: what is measured is what those beyond the first
+    `held` ones take, up to `concurrency`.
     """
 
     benchmark: str
@@ -224,6 +242,7 @@ class Case:
     connections: int | None = None
     variant: str = ""
     rtt: float | None = None
+    held: int | None = None
 
     def __post_init__(self) -> None:
         if (self.peer is None) != (self.role in (Role.BOTH, Role.PAIR)):
@@ -236,6 +255,8 @@ class Case:
         axes.append(f"burst={self.concurrency}" if self.burst else f"c={self.concurrency}")
         if self.connections is not None:
             axes.append(f"n={self.connections}")
+        if self.held is not None:
+            axes.append(f"held={self.held}")
         axes.append(f"role={self.role}")
         if self.peer is not None:
             axes.append(f"peer={self.peer}")
@@ -253,13 +274,20 @@ class Case:
     @property
     def primary(self) -> Metric:
         """The metric that is judged."""
-        return PRIMARY[self.role]
+        return PRIMARY[self.role] if self.held is None else PRIMARY_MEMORY[self.role]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics that its values have."""
+        return TIMES if self.held is None else (*TIMES, Metric.CLIENT_MEMORY, Metric.SERVER_MEMORY)
 
     @property
     def minimum_loops(self) -> int:
         """The fewest connections that a value may have: three rounds of all, or one whole burst."""
         if self.connections is not None:
             return self.connections
+        if self.held is not None:
+            return self.concurrency - self.held
         return self.concurrency if self.burst else 3 * self.concurrency
 
 

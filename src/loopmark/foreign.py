@@ -172,13 +172,29 @@ def _case(name: str) -> Case | None:
             role=Role(axes["role"]),
             peer=axes.get("peer"),
             cores=Cores(axes["cores"]),
-            tls=TLSProfile(version=axes["tls"], key=axes["key"], group=axes["group"]) if "tls" in axes else None,
+            tls=_profile(axes) if "tls" in axes else None,
             burst="burst" in axes,
             connections=int(axes["n"]) if "n" in axes else None,
+            # The one axis that has no name comes first.
+            variant="" if "=" in found[2].partition(",")[0] else found[2].partition(",")[0],
+            rtt=float(axes["rtt"].removesuffix("ms")) if "rtt" in axes else None,
+            held=int(axes["held"]) if "held" in axes else None,
         )
     except (KeyError, ValueError, LoopmarkError):
         return None
     return case if case.name == name else None
+
+
+def _profile(axes: Mapping[str, str]) -> TLSProfile:
+    return TLSProfile(
+        version=axes["tls"],
+        key=axes["key"],
+        group=axes["group"],
+        cipher=axes.get("cipher"),
+        tickets=int(axes.get("tickets", "0")),
+        resumed="resumed" in axes,
+        client_key=axes.get("client-key"),
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -50,6 +50,12 @@ CONTROL_SHARE = 50
 CHECK_EVERY = 4
 """Blocks between two looks at the width of the intervals."""
 
+MAXIMUM_HELD = 1_000_000
+"""Of idle connections, which come from several addresses where one has too few ports."""
+
+HELD_SHARE = 4
+"""Of idle connections this part is there before memory is read for the first time."""
+
 SMOKE_LOOPS = 10
 """The fewest connections or messages of a value where nothing is compared."""
 
@@ -89,18 +95,23 @@ def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. There and
     in fast blocks a few untimed connections take the warm-up value's place.
     """
-    long = case.concurrency >= LONG_FROM
-    return int(not long and effort.values > 1), 1 if long else effort.values
+    long = case.concurrency >= LONG_FROM or case.held is not None
+    return int(not long and effort.values > 1), 1 if long or case.held is not None else effort.values
 
 
 def untimed_of(case: Case, effort: Effort) -> int:
     """Return how many connections warm an arm up that has no warm-up value: few in fast blocks, else one round."""
     warmups, _ = values_of(case, effort)
+    if case.held is not None:
+        # What a process has freed it would fill again, and nothing would be seen.
+        return 0
     return 0 if warmups else FAST_HELD if effort.values == 1 else case.concurrency
 
 
 def held_of(case: Case, effort: Effort, *, first: bool) -> int:
     """Return how many connections an arm's proof holds open at once: all, but in fast blocks after its first few."""
+    if case.held is not None:
+        return 1
     return case.concurrency if first or effort.values > 1 else min(case.concurrency, FAST_HELD)
 
 
@@ -220,7 +231,7 @@ def loops_of(case: Case, pace: float, *, margin: float = CALIBRATION_MARGIN, con
 
     A multiple of the concurrency, so that all workers are busy to the end; with a positive control of its share, too.
     """
-    if case.connections is not None or case.burst:
+    if case.connections is not None or case.burst or case.held is not None:
         return case.minimum_loops
     step = math.lcm(case.concurrency, CONTROL_SHARE) if control else case.concurrency
     enough = max(case.minimum_loops, MINIMUM_VALUE * margin / pace)
@@ -293,9 +304,10 @@ def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores
 
     `cores` is how many this process may use and can pin to, 0 where it cannot pin.
     """
+    idle = benchmark.conversation(variant).traffic is Traffic.IDLE
 
     def case(role: Role, concurrency: int, *, burst: bool = False, count: int | None = None) -> list[Case]:
-        _check_concurrency(concurrency)
+        _check_concurrency(concurrency, MAXIMUM_HELD if idle else MAXIMUM_CONCURRENCY)
         if role not in benchmark.roles:
             there = ", ".join(each for each in benchmark.roles if each is not Role.PAIR)
             raise UsageError(f"{benchmark.name} has no role {role}; there are {there}")
@@ -312,6 +324,7 @@ def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores
                 burst=burst,
                 connections=count,
                 rtt=axes.rtt,
+                held=concurrency // HELD_SHARE if idle else None,
             )
             for profile in axes.profiles(benchmark.tls)
         ]
@@ -338,6 +351,6 @@ def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores
     return cases
 
 
-def _check_concurrency(concurrency: int) -> None:
-    if not 1 <= concurrency <= MAXIMUM_CONCURRENCY:
-        raise UsageError(f"{concurrency} connections at a time: give 1 to {MAXIMUM_CONCURRENCY}")
+def _check_concurrency(concurrency: int, most: int) -> None:
+    if not 1 <= concurrency <= most:
+        raise UsageError(f"{concurrency} connections at a time: give 1 to {most}")

@@ -17,7 +17,7 @@ from datetime import datetime
 import pyperf
 
 from loopmark import redact
-from loopmark.case import Metric, stored_name
+from loopmark.case import TIMES, Metric, stored_name
 from loopmark.record import COMPARED, Arm, Block, Campaign, CasePlan, Kind
 
 _Flat = dict[str, str | int | float]
@@ -69,7 +69,7 @@ def _benchmarks(campaign: Campaign, plan: CasePlan, arm: Arm) -> Iterator[pyperf
     if not blocks or any(arm.label not in block.measurements for block in blocks):
         return
     common = _common([_flat(block.measurements[arm.label].metadata) for block in blocks])
-    for metric in Metric:
+    for metric in plan.case.metrics:
         if all(value > 0 for block in blocks for each in block.measurements.values() for value in each.values(metric)):
             yield pyperf.Benchmark([_run(campaign, plan, arm, block, metric, common) for block in blocks])
 
@@ -78,7 +78,7 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
     measurement = block.measurements[arm.label]
     ours: _Flat = {
         "name": stored_name(plan.case.name, metric),
-        "unit": "second",
+        "unit": "second" if metric in TIMES else "byte",
         "loops": measurement.loops,
         "block": block.index,
         "position": block.order.index(arm.label),

@@ -86,6 +86,9 @@ class Measurement:
     """What was read off live connections: {"client": {...}, "server": {...}, "equal": {...}}."""
     metadata: dict[str, str | int | float]
     """pyperf's own metadata of the run, stripped of names and paths."""
+    client_memory: tuple[float, ...] = ()
+    server_memory: tuple[float, ...] = ()
+    """Bytes of private memory per connection, where connections are held; else none."""
 
     @classmethod
     def reported(cls, arm: str, report: Mapping[str, Any]) -> "Measurement":
@@ -103,11 +106,19 @@ class Measurement:
             seconds=report["seconds"],
             facts=report["facts"],
             metadata=report["metadata"],
+            client_memory=tuple(report.get("client_memory", ())),
+            server_memory=tuple(report.get("server_memory", ())),
         )
 
     def values(self, metric: Metric) -> tuple[float, ...]:
         """Return the values of one metric."""
-        return {Metric.WALL: self.wall, Metric.CLIENT_CPU: self.client_cpu, Metric.SERVER_CPU: self.server_cpu}[metric]
+        return {
+            Metric.WALL: self.wall,
+            Metric.CLIENT_CPU: self.client_cpu,
+            Metric.SERVER_CPU: self.server_cpu,
+            Metric.CLIENT_MEMORY: self.client_memory,
+            Metric.SERVER_MEMORY: self.server_memory,
+        }[metric]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,8 +82,8 @@ class Conductor:
         for plan in self.campaign.cases:
             if plan.loops:
                 continue
-            if self.effort.mode == SMOKE.mode:
-                # Nothing is compared, so that a value may be short.
+            if self.effort.mode == SMOKE.mode or plan.case.held is not None:
+                # Nothing is compared, or memory is, so that a value may be short.
                 plan.loops = max(plan.case.minimum_loops, SMOKE_LOOPS)
                 continue
             baseline = next(arm for arm in plan.arms if arm.label == self.campaign.baseline_of(plan))
@@ -210,6 +210,8 @@ class Conductor:
         timed = [each for label, each in measurements.items() if label not in floor]
         shortest = min(min(each.wall) * each.loops for each in timed)
         if shortest >= MINIMUM_VALUE:
+            return None
+        if case.held is not None:
             return None
         if case.connections is not None or case.burst or any(block.case == name for block in self.campaign.blocks):
             note = f"{name}: some values took less than {MINIMUM_VALUE * 1e3:g} ms, which is short for the clocks."

@@ -59,15 +59,19 @@ class Address(NamedTuple):
 class Options:
     """The same for every contender; seconds as float.
 
-    With a `go_ahead` a TLS connection begins as a plain one: the server sends these bytes in the clear, once for each
-    connection, the client reads them, and then both upgrade.
+    Clients connect from the address `source`, where it is not empty. With a `go_ahead` a TLS connection begins as a
+    plain one: the server sends these bytes in the clear, once for each connection, the client reads them, and then both
+    upgrade.
     """
 
     backlog: int = 4096
     nodelay: bool = True
     handshake_timeout: float = 60.0
     close_timeout: float = 30.0
+    deadline: float = 120.0
+    """For a client's whole conversation, from connect to close; what takes longer has failed."""
     go_ahead: bytes = b""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +207,8 @@ class Connection(ABC):
         An empty part ends our own stream, and reading goes on (`Feature.HALF_CLOSE`).
 
         A reply has exactly `reply_size` bytes; None means all until the end of the stream, and the library's own
-        exception flies when the stream ends early or is cut.
+        exception flies when the stream ends early or is cut. After an exchange that failed or was cancelled, `close`
+        waits for nothing.
         """
 
     @abstractmethod
@@ -296,6 +301,14 @@ class Backend(ABC):
     @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Let everything else run for a while."""
+
+    @abstractmethod
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        """Run a job and return what it does; after so many seconds it is cancelled, and the library's own error raised.
+
+        This bounds what has no deadline of its own: connecting, exchanges, closing. It is called once around all of the
+        work rather than for each connection, which would cost each of them something.
+        """
 
     def limiter(self, slots: int, /) -> Limiter:
         """Make a semaphore, inside a running loop (`Feature.LIMITER`)."""

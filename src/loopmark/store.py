@@ -161,9 +161,12 @@ def _bring_up_to_date(data: dict[str, Any]) -> None:
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         for plan in data["cases"]:
             plan |= {"unit": "connection", "baseline": ""}
-            plan["case"] |= {"variant": "", "rtt": None}
+            plan["case"] |= {"variant": "", "rtt": None, "held": None}
             if plan["case"]["tls"] is not None:
                 plan["case"]["tls"] |= {"cipher": None, "tickets": 0, "resumed": False, "client_key": None}
+        for block in data.get("blocks", ()):
+            for measurement in block["measurements"].values():
+                measurement |= {"client_memory": [], "server_memory": []}
 
 
 _CURE = "restore the file, or run the campaign again"

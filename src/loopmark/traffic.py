@@ -1,8 +1,9 @@
 """The client's traffic: framework-neutral coroutines that await only what the backend gave them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
+from pathlib import Path
 
 from loopmark.case import Conversation, Lookup, Traffic
 from loopmark.errors import FactsError, ProtocolError, VoidError, translate
@@ -11,6 +12,13 @@ from loopmark.spi import Address, Backend, ClientTLS, Connection, Datagrams, Fac
 
 DATAGRAM_DEADLINE = 2.0
 """Seconds after which a datagram or its answer counts as lost."""
+
+
+AT_ONCE = 100
+"""Idle connections that are opened, and closed, at the same time."""
+
+SPARE_PORTS = 100
+"""Of a source address, for all else on the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +262,32 @@ async def lookups(
     return _added_up(done, concurrency), 0
 
 
+async def idle(
+    backend: Backend, target: Target, watch: Stopwatch, *, held: int, concurrency: int, ports: int
+) -> tuple[int, int]:
+    """Open `held` connections, and then the rest up to `concurrency`, which is what is looked at; return the numbers.
+
+    Every `ports` connections come from a loopback address of their own. In the end all have their conversation.
+    """
+    connections: list[Connection] = []
+
+    async def open_to(count: int) -> None:
+        while (there := len(connections)) < count:
+            number = there // ports
+            source = f"127.0.0.{number + 2}" if number else target.options.source
+            some = replace(target, options=replace(target.options, source=source))
+            connections.extend(await hold(backend, some, min(count, (number + 1) * ports, there + AT_ONCE) - there))
+
+    await open_to(held)
+    watch.start(held)
+    await open_to(concurrency)
+    watch.stop()
+    watch.rest()
+    for start in range(0, concurrency, AT_ONCE):
+        await release(backend, target, connections[start : start + AT_ONCE])
+    return concurrency - held, concurrency
+
+
 async def converse(
     backend: Backend, target: Target, conversation: Conversation, watch: Stopwatch, *, count: int, concurrency: int
 ) -> tuple[int, int]:
@@ -268,11 +302,23 @@ async def converse(
             return await datagrams(backend, target, watch, round_trips=count, concurrency=concurrency)
         case Traffic.LOOKUPS:
             return await lookups(backend, conversation.lookups, watch, count=count, concurrency=concurrency)
+        case Traffic.IDLE:
+            held, ports = concurrency - count, source_ports()
+            return await idle(backend, target, watch, held=held, concurrency=concurrency, ports=ports)
     traffic = backend.churn or churn
     watch.start(0)
     replies = await traffic(backend, target, connections=count, concurrency=concurrency)
     watch.stop()
     return replies, count
+
+
+def source_ports() -> int:
+    """Return how many connections to one server an address of ours can have: the system's range of ports."""
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        low, high = "49152", "65535"  # what IANA leaves free, and macOS takes
+    return max(1, int(high) - int(low) + 1 - SPARE_PORTS)
 
 
 async def _close(backend: Backend, connections: Sequence[Connection]) -> None:

@@ -17,6 +17,14 @@ def microseconds(figure: Summary | None) -> str:
     return f"{middle} ({low}-{high})"
 
 
+def kibibytes(figure: Summary | None) -> str:
+    """Show bytes as KiB, one digit behind the point: the median and the range over blocks."""
+    if figure is None:
+        return NOTHING
+    middle, low, high = (f"{each / 1024:.1f}" for each in (figure.median, figure.lowest, figure.highest))
+    return f"{middle} ({low}-{high})"
+
+
 def floor_and_own(floor: Summary | None, own: float | None) -> str:
     """Show the floor and what comes on top of it, both in microseconds, as the sum that they nearly are."""
     if floor is None or own is None:

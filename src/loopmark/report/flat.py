@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loopmark.case import Metric
+from loopmark.case import TIMES, Metric
 from loopmark.record import Arm, Campaign, Kind
 from loopmark.report.figures import SIDES, CaseFigures, figures
 
@@ -111,14 +111,14 @@ def _named(arm: Arm) -> dict[str, Any]:
 
 
 def _measured(campaign: Campaign, case: CaseFigures, arm: Arm) -> Iterator[dict[str, Any]]:
-    for metric in Metric:
+    for metric in case.plan.case.metrics:
         here, field = case.absolute(arm.label, metric), case.absolute(arm.label, metric, field=True)
         ratio = case.ratio(arm.label, metric)
         field_ratio = case.ratio(arm.label, metric, field=True)
         assert here is not None  # only arms with blocks are listed
         yield {
             "metric": metric.value,
-            "unit": f"second/{case.plan.unit}",
+            "unit": f"{'second' if metric in TIMES else 'byte'}/{case.plan.unit}",
             "primary": metric is case.plan.case.primary,
             "blocks": here.blocks,
             "median": here.median,

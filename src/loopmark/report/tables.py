@@ -3,9 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from loopmark.case import Case, Cores, Metric, Role
+from loopmark.case import TIMES, Case, Cores, Metric, Role
 from loopmark.record import Campaign, CasePlan, Trace
-from loopmark.report.cells import NOTHING, floor_and_own, interval, microseconds, one_digit, rate, shares, whole
+from loopmark.report.cells import (
+    NOTHING,
+    floor_and_own,
+    interval,
+    kibibytes,
+    microseconds,
+    one_digit,
+    rate,
+    shares,
+    whole,
+)
 from loopmark.report.figures import SIDES, CaseFigures, figures, ranked, shown_name
 from loopmark.verdicts import Verdict
 
@@ -90,14 +100,15 @@ def short(case: CaseFigures) -> str:
 
 def _comparison_title(case: CaseFigures) -> str:
     who = {Role.SERVER: "Servers", Role.CLIENT: "Clients", Role.BOTH: "Both sides together"}[case.plan.case.role]
-    return f"{who}, compared by {metric_name(case.plan.case.primary)} time"
+    metric = case.plan.case.primary
+    return f"{who}, compared by {metric_name(metric)}{' time' if metric in TIMES else ''}"
 
 
 def _comparison(case: CaseFigures) -> _Columns:
     """Return the columns of what is judged, and of what goes with it."""
     metric = case.plan.case.primary
     columns: _Columns = [
-        (f"{metric_name(metric)}\nus/{short(case)}", lambda arm: microseconds(case.absolute(arm, metric))),
+        _absolute(case, metric),
         (f"ratio\n[{'simultaneous' if case.is_simultaneous else 'plain'} 95 %]", lambda arm: _ratio(case, arm)),
     ]
     if case.is_judged:
@@ -187,6 +198,8 @@ def _self_paired(case: CaseFigures) -> _Columns:
 
 
 def _absolute(case: CaseFigures, metric: Metric) -> tuple[str, Callable[[str], str]]:
+    if metric not in TIMES:
+        return f"{metric_name(metric)}\nKiB/{short(case)}", lambda arm: kibibytes(case.absolute(arm, metric))
     return f"{metric_name(metric)}\nus/{short(case)}", lambda arm: microseconds(case.absolute(arm, metric))
 
 
