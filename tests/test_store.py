@@ -217,7 +217,7 @@ def test_pyperf_reads_the_values_back_under_the_cases_names(written: Path) -> No
     campaign = store.load(written)
     suite = pyperf.BenchmarkSuite.load(str(written / "uvloop.json"))
     assert suite.get_benchmark_names() == [
-        stored_name(plan.case.name, metric) for plan in campaign.cases for metric in Metric
+        stored_name(plan.case.name, metric) for plan in campaign.cases for metric in plan.case.metrics
     ]
     first = campaign.blocks[0]
     benchmark = suite.get_benchmark(stored_name(first.case, Metric.SERVER_CPU))
@@ -415,6 +415,99 @@ def test_a_campaign_with_any_byte_changed_loads_or_is_damaged(data: st.DataObjec
         file.write_bytes(content)
         with contextlib.suppress(DamagedError):
             store.load(file)
+
+
+# Files of the version before
+
+NEW_OF_A_PLAN = ("unit", "baseline")
+NEW_OF_A_CASE = ("variant", "rtt", "held")
+NEW_OF_TLS = ("cipher", "tickets", "resumed", "client_key")
+NEW_OF_A_MEASUREMENT = ("client_memory", "server_memory")
+
+
+def make_older(file: Path, schema: int = 2) -> None:
+    """Take out what there was not in schema 2."""
+    data = json.loads(file.read_text())
+    data["schema"] = schema
+    for planned in data["cases"]:
+        for name in NEW_OF_A_PLAN:
+            del planned[name]
+        for name in NEW_OF_A_CASE:
+            del planned["case"][name]
+        for name in NEW_OF_TLS if planned["case"]["tls"] else ():
+            del planned["case"]["tls"][name]
+    for block in data["blocks"]:
+        for measurement in block["measurements"].values():
+            for name in NEW_OF_A_MEASUREMENT:
+                del measurement[name]
+    file.write_text(json.dumps(data))
+
+
+PLAIN = replace(BOTH, benchmark="tcp_pingpong", tls=None)
+
+
+def test_a_campaign_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    campaign = fake_campaign(blocks=2, field_blocks=1, cases=[SERVER, BOTH, PLAIN])
+    store.write(tmp_path, campaign)
+    make_older(tmp_path / "campaign.json")
+    assert store.load(tmp_path) == campaign
+
+
+def test_a_case_of_the_version_before_keeps_its_name(tmp_path: Path) -> None:
+    store.write(tmp_path, fake_campaign(blocks=1, cases=[SERVER]))
+    make_older(tmp_path / "campaign.json")
+    campaign = store.load(tmp_path)
+    assert [planned.case.name for planned in campaign.cases] == [campaign.blocks[0].case] == [SERVER.name]
+
+
+@pytest.mark.parametrize("schema", [0, 1, 4, 99])
+def test_any_other_version_is_refused_by_its_number(schema: int, tmp_path: Path) -> None:
+    store.write(tmp_path, fake_campaign(blocks=1))
+    make_older(tmp_path / "campaign.json", schema)
+    assert (
+        f"it has schema {schema}, this loopmark reads 3; read it with the version of loopmark that wrote it"
+        in refused(tmp_path)
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("cases"),
+        lambda data: data.update(cases=7),
+        lambda data: data["cases"].append(None),
+        lambda data: data["cases"][0].pop("case"),
+        lambda data: data["cases"][0]["case"].update(tls=[]),
+        lambda data: data.pop("blocks"),
+        lambda data: data["blocks"].append({}),
+        lambda data: data["blocks"][0].update(measurements=[]),
+        lambda data: data["blocks"][0]["measurements"].update(x=1),
+    ],
+)
+def test_a_damaged_campaign_of_the_version_before_is_one_clear_line(
+    damage: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    store.write(tmp_path, fake_campaign(blocks=1))
+    file = tmp_path / "campaign.json"
+    make_older(file)
+    data = json.loads(file.read_text())
+    damage(data)
+    file.write_text(json.dumps(data))
+    assert "it is damaged" in refused(tmp_path)
+
+
+COMMITTED = sorted(path.parent for path in (Path(__file__).parents[1] / "results").glob("*/campaign.json"))
+
+
+def test_there_is_a_committed_campaign() -> None:
+    assert COMMITTED
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_a_committed_campaign_of_any_version_can_be_read_and_written(path: Path, tmp_path: Path) -> None:
+    campaign = store.load(path)
+    store.write(tmp_path, campaign)
+    assert store.load(tmp_path) == campaign
 
 
 NUMBERS = "1" * 5000
