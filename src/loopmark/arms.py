@@ -4,9 +4,8 @@ An arm that contradicts its facts, or fails twice, is retired with its reason, a
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from loopmark.case import Case, Role
@@ -62,7 +61,7 @@ class Retire(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Arms:
-    """Runs the arms of every block of a campaign, and remembers who failed."""
+    """Runs the arms of every block of a campaign."""
 
     campaign: Campaign
     effort: Effort
@@ -70,7 +69,6 @@ class Arms:
     assign: Assign
     progress: Progress
     retire: Retire
-    _failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def measure(
         self,
@@ -157,11 +155,10 @@ class Arms:
         """Retire an arm that contradicts its facts or fails again; return why the block is lost, if it is."""
         if "error" not in answer:
             return None
-        name = plan.case.name
-        self._failures[name, arm.label] += 1
-        if answer.get("facts") is True or self._failures[name, arm.label] == 2:
+        if answer.get("facts") is True or arm.label in plan.failed:
             self.retire(plan, arm, answer["error"])
             return None
+        plan.failed += (arm.label,)
         return f"{arm.label}: {answer['error']}"
 
     def start(

@@ -81,12 +81,20 @@ def prepare(request: Request) -> Prepared:
     for (name, variant), peer in peers.items():
         benchmark = known.registry.benchmark(name)
         _add_cases(campaign, request, known, names, benchmark, variant, peer=peer, cores=len(set(pair)) if pair else 0)
-    if request.axes.rtt is not None:
-        # Better to know now than in the first block.
-        with network.Link(request.axes.rtt):
-            pass
     if not campaign.cases:
         raise UnavailableError(" ".join(campaign.notes[-len(peers) :]))
+    return equip(campaign, known, request, baseline)
+
+
+def equip(campaign: Campaign, known: Survey, request: Request, baseline: str) -> Prepared:
+    """Check that this machine can do what a campaign wants, make certificates, and say who does what.
+
+    Of the request only `fresh` and `certificates` count here. Raises LoopmarkError before anything is written.
+    """
+    for rtt in dict.fromkeys(planned.case.rtt for planned in campaign.cases if planned.case.rtt is not None):
+        # Better to know now than in the first block.
+        with network.Link(rtt):
+            pass
     limits.check(max(planned.case.concurrency for planned in campaign.cases))
     profiles = dict.fromkeys(planned.case.tls for planned in campaign.cases if planned.case.tls)
     for profile in profiles:
@@ -95,7 +103,7 @@ def prepare(request: Request) -> Prepared:
         profile: certs.ensure(request.certificates, key=profile.key, client_key=profile.client_key)
         for profile in profiles
     }
-    return Prepared(campaign=campaign, assign=_assigner(known, identities, pair, request, baseline))
+    return Prepared(campaign=campaign, assign=_assigner(known, identities, limits.cores(), request, baseline))
 
 
 def _asked(known: Survey, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -112,12 +120,13 @@ def _contenders(known: Survey, request: Request, baseline: str) -> list[str]:
     """Return who takes part, the baseline first; whoever is named must be able to run."""
     named = list(dict.fromkeys(ALIASES.get(name, name) for name in request.contenders))
     for name in (baseline, *named, *request.hidden):
-        _runnable(known, name)
+        runnable(known, name)
     names = named or [name for name, finding in known.findings.items() if finding.status == "ok"]
     return [baseline, *(name for name in names if name != baseline and name not in request.hidden)]
 
 
-def _runnable(known: Survey, name: str) -> Finding:
+def runnable(known: Survey, name: str) -> Finding:
+    """Return what was found of a contender; raises UnavailableError when it cannot run here."""
     finding = known.findings[known.registry.contender(name).name]
     if finding.status != "ok":
         raise UnavailableError(f"{name} cannot run here: {finding.reason}")
@@ -130,7 +139,7 @@ def _peer(known: Survey, request: Request, name: str, variant: str) -> str:
     roles = request.axes.roles or tuple(role for _, each in benchmark.usual for role in each)
     needs = benchmark.needs(variant, serving=Role.CLIENT in roles, calling=Role.SERVER in roles)
     if request.peer is not None:
-        peer = _runnable(known, request.peer)
+        peer = runnable(known, request.peer)
         if missing := needs - set(peer.features):
             lacks = ", ".join(sorted(missing))
             raise UnavailableError(f"the peer {peer.name} cannot run {name}: it has no {lacks}; name another one")
@@ -158,6 +167,9 @@ def _campaign(request: Request, known: Survey, baseline: str, names: Sequence[st
         baseline=plan.pair_label(baseline, baseline) if Role.PAIR in request.axes.roles else baseline,
         margin=request.margin,
         target=request.effort.target,
+        blocks_wanted=request.effort.blocks,
+        seconds_allowed=request.effort.seconds,
+        fresh=request.fresh,
         machine=facts,
         notes=machine.warnings(facts),
     )

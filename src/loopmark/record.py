@@ -191,6 +191,10 @@ class CasePlan:
     """Whom the ratios refer to where the campaign's baseline cannot take part; empty where it does."""
     ended: str = ""
     """Why its blocks are as many as they are: `target`, `blocks`, `time cap`; empty when something else ended them."""
+    next_block: int = 0
+    """Index of its next block: those that were dropped have had theirs."""
+    failed: tuple[str, ...] = ()
+    """Arms that have failed once; whoever does so again is retired."""
 
     def labels(self, *kinds: Kind) -> tuple[str, ...]:
         """Return the labels of the arms of some kinds, in the campaign's order."""
@@ -213,6 +217,12 @@ class Campaign:
     """Differences up to this share count as none: 0.01 is one percent. Declared before anything was measured."""
     target: float | None
     """Half-width of all primary intervals at which a case stops by itself; None: it does not."""
+    blocks_wanted: int | None = None
+    """Blocks at which every case stops; None: it does not stop by their number."""
+    seconds_allowed: float = 0.0
+    """Wall time that it may take in all, continuations included."""
+    fresh: bool = False
+    """Whether all arms had to run in fresh processes because that was asked for."""
     cases: list[CasePlan] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)

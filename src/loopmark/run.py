@@ -6,7 +6,7 @@ a retired baseline, a dead block interpreter or an interrupt ends it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +46,7 @@ class Conductor:
     clock: Callable[[], float] = time.monotonic
     _start: float = 0.0
     _arms: Arms = field(init=False)
-    _durations: dict[str, float] = field(default_factory=dict)
     _foreseen: dict[str, float] = field(default_factory=dict)
-    _equal: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._arms = Arms(
@@ -61,8 +59,11 @@ class Conductor:
         )
 
     def conduct(self) -> None:
-        """Run until every case has its blocks or the time is up, and say in the campaign how it ended."""
-        self._start = self.clock()
+        """Run until every case has its blocks or the time is up, and say in the campaign how it ended.
+
+        One that has blocks already is continued: orders, loops and time go on from where they were.
+        """
+        self._start = self.clock() - self.campaign.seconds
         # Whatever happens from here on, the directory that was made for it says what it was to be.
         self.save(self.campaign)
         try:
@@ -74,8 +75,13 @@ class Conductor:
             self.campaign.ended = "interrupted"
             raise
         finally:
-            self.campaign.seconds = self.clock() - self._start
-            self.save(self.campaign)
+            # An interrupt may have come while the last one was being closed.
+            self.executor.close_block()
+            self._save()
+
+    def _save(self) -> None:
+        self.campaign.seconds = self.clock() - self._start
+        self.save(self.campaign)
 
     def _calibrate(self) -> None:
         """Settle each case's number of loops, once, on the baseline."""
@@ -112,12 +118,12 @@ class Conductor:
 
     def _run_blocks(self) -> str:
         """Let the cases take turns; return how it ended."""
-        index = dict.fromkeys((plan.case.name for plan in self.campaign.cases), 0)
-        complete: Counter[str] = Counter()
-        active = list(self.campaign.cases)
+        complete = Counter(block.case for block in self.campaign.blocks if not block.field)
+        active = [plan for plan in self.campaign.cases if not plan.ended and len(plan.arms) > 1]
         capped = False
         while active:
-            for plan in tuple(active):
+            # Whoever is behind comes first: what ended a campaign that is continued may have come between two cases.
+            for plan in sorted(active, key=lambda each: each.next_block):
                 name = plan.case.name
                 if self._left() < self._duration(name):
                     active.remove(plan)
@@ -128,8 +134,7 @@ class Conductor:
                             f"{name}: no block fitted into the time; one takes about {self._duration(name):.0f} s."
                         )
                     continue
-                block = self._run_block(plan, index[name])
-                index[name] += 1
+                block = self._run_block(plan)
                 if block is not None and not block.field:
                     complete[name] += 1
                 if len(plan.arms) < 2:
@@ -156,14 +161,16 @@ class Conductor:
 
     def _duration(self, name: str) -> float:
         """Foresee the seconds of a case's next block: the longest so far, or what the calibration tells."""
-        return self._durations.get(name) or self._foreseen.get(name, 0.0)
+        # Field blocks among them, so that those are foreseen, too.
+        seconds = (block.seconds for block in self.campaign.blocks if block.case == name)
+        return max(seconds, default=self._foreseen.get(name, 0.0))
 
     def _left(self) -> float:
         return self.effort.seconds - (self.clock() - self._start)
 
-    def _run_block(self, plan: CasePlan, index: int) -> Block | None:
+    def _run_block(self, plan: CasePlan) -> Block | None:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
-        case, start = plan.case, self.clock()
+        case, index, start = plan.case, plan.next_block, self.clock()
         is_field = is_field_block(index, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
@@ -179,12 +186,12 @@ class Conductor:
         kind = "field " if is_field else ""
         if failure is None and not is_field and self.effort.mode != SMOKE.mode:
             failure = self._too_short(plan, measurements)
+        plan.next_block += 1
         if failure:
             self.campaign.dropped.append(f"{kind}block {index} of {case.name}: {failure}")
+            self._save()
             self.progress.block(self.campaign, self._left())
             return None
-        # The longest so far, so that a field block is foreseen, too.
-        self._durations[case.name] = max(seconds, self._durations.get(case.name, 0.0))
         self._compare_facts(plan, measurements)
         block = Block(
             case=case.name,
@@ -196,8 +203,7 @@ class Conductor:
             seconds=seconds,
         )
         self.campaign.blocks.append(block)
-        self.campaign.seconds = self.clock() - self._start
-        self.save(self.campaign)
+        self._save()
         self.progress.block(self.campaign, self._left())
         return block
 
@@ -225,9 +231,8 @@ class Conductor:
     def _compare_facts(self, plan: CasePlan, measurements: dict[str, Measurement]) -> None:
         """Retire whoever did other work than the baseline."""
         name = plan.case.name
-        if name not in self._equal:
-            self._equal[name] = measurements[self.campaign.baseline_of(plan)].facts["equal"]
-        expected = self._equal[name]
+        first = next((block.measurements for block in self.campaign.blocks if block.case == name), measurements)
+        expected = first[self.campaign.baseline_of(plan)].facts["equal"]
         for arm in plan.arms:
             if arm.label not in measurements:  # no floor in a field block
                 continue

@@ -158,9 +158,10 @@ def _document(path: Path, name: str, expected: int) -> tuple[Path, dict[str, Any
 
 def _bring_up_to_date(data: dict[str, Any]) -> None:
     """Add what cases had no choice of before there were more benchmarks; what is damaged is found later."""
+    data |= {"blocks_wanted": None, "seconds_allowed": 0.0, "fresh": False}
     with contextlib.suppress(AttributeError, KeyError, TypeError):
         for plan in data["cases"]:
-            plan |= {"unit": "connection", "baseline": ""}
+            plan |= {"unit": "connection", "baseline": "", "next_block": 0, "failed": []}
             plan["case"] |= {"variant": "", "rtt": None, "held": None}
             if plan["case"]["tls"] is not None:
                 plan["case"]["tls"] |= {"cipher": None, "tickets": 0, "resumed": False, "client_key": None}
