@@ -2,6 +2,7 @@ import gc
 import socket
 from collections.abc import Callable, Iterator
 
+import hypothesis  # noqa: F401  # before trio, whose plug-in for it warns when it comes later
 import pytest
 
 from loopmark import certs

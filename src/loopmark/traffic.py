@@ -1,5 +1,6 @@
 """The client's traffic: framework-neutral coroutines that await only what the backend gave them."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -16,6 +17,8 @@ DATAGRAM_DEADLINE = 2.0
 
 AT_ONCE = 100
 """Idle connections that are opened, and closed, at the same time."""
+
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 SPARE_PORTS = 100
 """Of a source address, for all else on the machine."""
@@ -274,7 +277,7 @@ async def idle(
     async def open_to(count: int) -> None:
         while (there := len(connections)) < count:
             number = there // ports
-            source = f"127.0.0.{number + 2}" if number else target.options.source
+            source = _loopback_address(number) if concurrency > ports else target.options.source
             some = replace(target, options=replace(target.options, source=source))
             connections.extend(await hold(backend, some, min(count, (number + 1) * ports, there + AT_ONCE) - there))
 
@@ -312,10 +315,15 @@ async def converse(
     return replies, count
 
 
+def _loopback_address(number: int) -> str:
+    """Return one of this process's own loopback addresses: what an earlier process has left cannot be in its way."""
+    return f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.{2 + number}"
+
+
 def source_ports() -> int:
     """Return how many connections to one server an address of ours can have: the system's range of ports."""
     try:
-        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+        low, high = PORT_RANGE.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         low, high = "49152", "65535"  # what IANA leaves free, and macOS takes
     return max(1, int(high) - int(low) + 1 - SPARE_PORTS)
@@ -332,13 +340,15 @@ def _added_up(done: Sequence[int], concurrency: int) -> int:
 
 
 async def _visit(backend: Backend, target: Target) -> tuple[Facts, bytes]:
-    try:
+    async def converse_once() -> tuple[Facts, bytes]:
         connection = await backend.connect(target.address, tls=target.tls, options=target.options)
         facts = connection.facts()
-        reply = await _talk(connection, target.talk)
+        return facts, await _talk(connection, target.talk)
+
+    try:
+        return await backend.within(target.options.deadline, converse_once)
     except Exception as error:
         raise translate(error) from error
-    return facts, reply
 
 
 async def _talk(connection: Connection, talk: Talk) -> bytes:

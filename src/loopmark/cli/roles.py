@@ -17,10 +17,13 @@ from loopmark.case import UNITS, Benchmark, Conversation, Traffic
 from loopmark.cli import cli
 from loopmark.cli.options import Listed, complete_benchmark, complete_contender, positive
 from loopmark.errors import Kind, TrafficError, UsageError, translate
+from loopmark.http1 import Fetch
 from loopmark.ledger import Ledger
 from loopmark.peer import read_address
 from loopmark.probe import runnable
 from loopmark.registry import registry
+from loopmark.report.requests import request_report
+from loopmark.reqtimes import request_timings
 from loopmark.resumption import resume_from_now_on
 from loopmark.spi import Address, Backend, Options
 from loopmark.tls import Identity
@@ -161,6 +164,7 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
     "  loopmark drive tls_pingpong -n 1000,1500,2000,2500     one line per burst\n"
     "  loopmark drive tls_pingpong -n 5000 -c 100\n"
     "  loopmark drive tls_echo -b trio -v                     one connection, every event\n"
+    "  loopmark drive https_static -n 3000 -c 1000 --report   requests as ab and its like report them\n"
     "  loopmark drive tls_echo --host 192.0.2.7 --server-name myhost.example"
 )
 @benchmark_argument
@@ -183,6 +187,7 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
     metavar="N",
     help="At a time; by default all, or 1 where they stay open.",
 )
+@click.option("--report", "reported", is_flag=True, help="Time every request of an HTTP benchmark by itself, and tell.")
 @verbose_option
 @certificates_option
 @plugin_option
@@ -195,6 +200,7 @@ def drive(
     server_name: str | None,
     connections: tuple[int, ...],
     concurrency: int | None,
+    reported: bool,
     verbose: bool,
     directory: Path | None,
     plugin: Path | None,
@@ -213,6 +219,8 @@ def drive(
             question.tls, dataclasses.replace(identity, server_name=server_name or identity.server_name)
         )
     talk, *others = conversation.talks
+    if reported and not isinstance(talk, Fetch):
+        raise UsageError(f"--report is about HTTP, which {benchmark} is not: give it with https_static, say")
     options = Options(go_ahead=conversation.go_ahead)
     target = Target(address=Address(host, port), talk=talk, tls=client, options=options, others=tuple(others))
     if verbose:
@@ -225,10 +233,21 @@ def drive(
             # What a first connection costs more is no part of a burst.
             backend.run(lambda: visit(backend, target))
         for count in connections:
-            line = _drive(backend, target, conversation, count, min(concurrency or count, count))
+            at_once = min(concurrency or count, count)
+            if reported:
+                click.echo(
+                    _requests(backend, target, f"{benchmark}: {contender} calls {target.address}", count, at_once)
+                )
+                continue
+            line = _drive(backend, target, conversation, count, at_once)
             click.echo(f"{line}; telling every event slows it down" if verbose else line)
     except Exception as error:
         raise _calling_failure(translate(error), target.address, benchmark) from error
+
+
+def _requests(backend: Backend, target: Target, title: str, connections: int, concurrency: int) -> str:
+    timings = backend.run(lambda: request_timings(backend, target, connections=connections, concurrency=concurrency))
+    return request_report(title, timings)
 
 
 def _trusted(directory: Path, key: str) -> Identity:
