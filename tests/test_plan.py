@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import scipy.stats
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmark import plan
-from loopmark.case import Benchmark, Case, Conversation, Cores, Role
+from loopmark.case import Benchmark, Case, Conversation, Cores, Role, Traffic
 from loopmark.errors import UsageError
 from loopmark.plan import DEFAULT, FAST, MAXIMUM_CONCURRENCY, RIGOROUS, Effort
 from loopmark.record import Arm, Kind
@@ -227,6 +228,136 @@ def test_fewer_connections_than_three_rounds_are_refused_with_what_to_type() -> 
     assert cases(concurrencies=[10], connections=[30])
     with pytest.raises(UsageError, match="type -n 30 or more, or -n 29 without -c"):
         cases(concurrencies=[10], connections=[29])
+
+
+# Other benchmarks, and other axes
+
+TALK = Talk(parts=(b"PING",), reply=b"PONG", reply_size=None)
+KINDS = Benchmark(
+    name="kinds",
+    question="What?",
+    conversations={traffic.value: Conversation(talks=(TALK,), traffic=traffic) for traffic in Traffic},
+    tls=None,
+    usual=((10, (Role.CLIENT,)),),
+    roles=(Role.CLIENT, Role.BOTH, Role.PAIR),
+)
+
+
+def kinds(variant: str = "churn", **axes: Any) -> list[Case]:
+    return plan.cases_of(KINDS, variant, plan.Axes(**axes), peer="peer", cores=2)
+
+
+@pytest.mark.parametrize("traffic", Traffic)
+def test_every_case_has_the_name_of_its_conversation(traffic: Traffic) -> None:
+    asked = kinds(traffic, concurrencies=(1, 10))
+    assert [each.name.startswith(f"kinds[{traffic},c=") for each in asked] == [True, True]
+
+
+def test_an_unknown_conversation_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(UsageError, match="unknown case kinds:chrun; there are kinds:churn, kinds:messages, "):
+        kinds("chrun")
+
+
+def test_only_new_connections_can_be_bursts() -> None:
+    assert kinds("churn", connections=(1000,))[0].burst
+    for traffic in set(Traffic) - {Traffic.CHURN}:
+        with pytest.raises(UsageError, match="kinds has no bursts: give -c together with -n"):
+            kinds(traffic, connections=(1000,))
+
+
+def test_a_burst_has_the_roles_that_there_are() -> None:
+    assert [each.role for each in kinds(connections=(1000,))] == [Role.CLIENT]
+
+
+def test_a_role_that_makes_no_sense_is_refused_with_those_that_do() -> None:
+    with pytest.raises(UsageError, match=r"kinds has no role server; there are client, both$"):
+        kinds(roles=(Role.SERVER,))
+
+
+@pytest.mark.parametrize(
+    ("roles", "concurrency", "expected"),
+    [
+        ((Role.SERVER, Role.CLIENT, Role.BOTH), 50, [Role.SERVER, Role.CLIENT]),
+        ((Role.SERVER, Role.CLIENT, Role.BOTH), 1, [Role.BOTH]),
+        ((Role.CLIENT, Role.BOTH), 50, [Role.CLIENT]),
+        ((Role.BOTH,), 50, [Role.BOTH]),
+        ((Role.SERVER,), 1, [Role.SERVER]),
+    ],
+)
+def test_an_unusual_load_has_its_roles_as_far_as_there_are_any(
+    roles: tuple[Role, ...], concurrency: int, expected: list[Role]
+) -> None:
+    axes = plan.Axes(concurrencies=(concurrency,))
+    found = plan.cases_of(replace(KINDS, roles=roles, usual=()), "churn", axes, peer="peer", cores=2)
+    assert [each.role for each in found] == expected
+
+
+def test_a_round_trip_time_is_in_every_case() -> None:
+    assert {each.rtt for each in kinds(concurrencies=(1, 10), rtt=20.0)} == {20.0}
+
+
+def test_of_idle_connections_a_quarter_is_there_before() -> None:
+    (one,) = kinds("idle", concurrencies=(2000,))
+    assert one.held == 500
+    assert {each.held for each in kinds("churn", concurrencies=(1, 2000))} == {None}
+
+
+OWN = TLSProfile()
+OLDER = TLSProfile(tickets=1, resumed=True)
+
+
+@pytest.mark.parametrize(
+    ("axes", "own", "profiles"),
+    [
+        ({}, OWN, [OWN]),
+        ({}, OLDER, [OLDER]),
+        (
+            {"versions": ("1.2", "1.3"), "keys": ("p256", "rsa2048")},
+            OWN,
+            [replace(OWN, version=version, key=key) for version in ("1.2", "1.3") for key in ("p256", "rsa2048")],
+        ),
+        ({"group": "prime256v1"}, OWN, [replace(OWN, group="prime256v1")]),
+        ({"cipher": "AES"}, OWN, [replace(OWN, cipher="AES")]),
+        ({"client_key": "p256"}, OWN, [replace(OWN, client_key="p256")]),
+        ({"tickets": 2}, OWN, [replace(OWN, tickets=2)]),
+        # Without a ticket nothing can be resumed; whoever asks for none is told so by `tls.check`.
+        ({"resumed": True}, OWN, [OLDER]),
+        ({"resumed": True, "tickets": 0}, OWN, [replace(OLDER, tickets=0)]),
+        ({"keys": ("rsa2048",)}, OLDER, [replace(OLDER, key="rsa2048")]),
+        ({"tickets": 0}, OLDER, [replace(OLDER, tickets=0)]),
+    ],
+)
+def test_what_is_asked_for_of_tls_replaces_the_benchmarks_own(
+    axes: dict[str, Any], own: TLSProfile, profiles: list[TLSProfile]
+) -> None:
+    assert list(plan.Axes(**axes).profiles(own)) == profiles
+
+
+def test_without_tls_there_is_nothing_to_replace() -> None:
+    assert plan.Axes(versions=("1.2", "1.3"), resumed=True).profiles(None) == (None,)
+
+
+def test_every_way_of_doing_tls_is_a_case() -> None:
+    axes = plan.Axes(versions=("1.2", "1.3"), keys=("p256", "ed25519"), concurrencies=(1, 10), roles=(Role.CLIENT,))
+    found = plan.cases_of(QUESTION, "", axes, peer="peer", cores=2)
+    assert len({each.name for each in found}) == 8
+
+
+@pytest.mark.parametrize("unit", ["round trip", "request", "lookup"])
+def test_messages_are_planned_for_much_faster_contenders(unit: str) -> None:
+    assert plan.margin_of(ONE, unit) == plan.WIDE_MARGIN > plan.margin_of(ONE, "connection")
+    assert plan.loops_of(ONE, 1e-5, margin=plan.WIDE_MARGIN) > plan.loops_of(ONE, 1e-5)
+
+
+def test_references_are_arms_that_only_serve_and_resume_nothing() -> None:
+    arms = plan.arms_of(["asyncio"], "asyncio", references=["nginx"])
+    assert [arm.kind for arm in arms if arm.label == "nginx"] == [Kind.REFERENCE]
+    server = replace(ONE, role=Role.SERVER, peer="peer")
+    assert plan.takes_references(server)
+    assert plan.takes_references(replace(server, tls=OWN))
+    assert not plan.takes_references(replace(server, tls=OLDER))
+    assert not plan.takes_references(replace(server, role=Role.CLIENT))
+    assert not plan.takes_references(ONE)
 
 
 # Rounds
