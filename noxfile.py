@@ -119,6 +119,14 @@ def studies(session: nox.Session) -> None:
 
 
 @nox.session
+def publish(session: nox.Session) -> None:
+    """Write the pages of all campaigns below results/, or of those after `--`, what is about all, and README's tables."""
+    session.install("-e", ".[publish]")
+    session.notify("readme")
+    session.run("loopmark", "publish", *(session.posargs or ["results"]))
+
+
+@nox.session
 def readme(session: nox.Session) -> None:
     """Write the tables between the markers of README.md again, from the campaigns that they name."""
     session.install("-e", ".")

@@ -65,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "profiling": {"callstats", "case", "errors", "executor", "pyspy", "task"},
     "instructions": {"arms", "callgrind", "case", "counts", "executor", "record", "task"},
     "store": {"case", "codec", "counts", "errors", "pyperf_files", "record", "redact"},
+    "publish": {"case", "charts", "counts", "errors", "judgement", "record", "redact", "regression", "report", "store"},
     "report": {"case", "errors", "judgement", "plan", "record", "stats", "verdicts"}
     | {"callstats", "profiling"}
     | {"alongside", "counts", "foreign", "regression", "timings"},
@@ -111,6 +112,7 @@ SCHEDULERS = [
         "judgement",
         "plan",
         "profiling",
+        "publish",
         "pyperf_files",
         "pyspy",
         "record",

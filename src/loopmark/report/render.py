@@ -74,6 +74,11 @@ def rst(sections: Sequence[Section]) -> str:
 RENDERERS: dict[str, Callable[[Sequence[Section]], str]] = {"text": text, "github": github, "rst": rst}
 
 
+def pipe_table(table: Table) -> str:
+    """Render a table for GitHub whose cells are Markdown already, links say; without a newline at its end."""
+    return _grid(table, "pipe")
+
+
 def _grid(table: Table, style: str) -> str:
     align = ("left", *["left" if table.is_text else "right"] * (len(table.headers) - 1))
     # Numbers stay as they are written: tabulate would align and rewrite them by its own rules.
