@@ -15,7 +15,7 @@ from loopmark.cli.options import request_of
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.plan import DEFAULT
 from loopmark.probe import Finding, Survey
-from loopmark.record import Arm, Kind, Outcome
+from loopmark.record import Arm, CasePlan, Kind, Outcome
 from loopmark.registry import registry
 from loopmark.task import Task
 
@@ -311,3 +311,143 @@ def test_a_control_needs_values_of_which_it_can_hide_a_fiftieth(ask: Ask) -> Non
 def test_margin_and_target_are_declared_in_the_campaign(ask: Ask) -> None:
     campaign = ask(margin=0.02, effort=replace(plan.DEFAULT, target=0.005)).campaign
     assert (campaign.margin, campaign.target) == (0.02, 0.005)
+
+
+# Benchmarks of other kinds
+
+STREAMS = ("tcp", "tls", "start_tls", "half-close", "files", "limiter", "resolver")
+PROTOCOL = ("tcp", "tls", "start_tls", "half-close", "files", "limiter", "datagrams")
+SOCKETS = ("tcp", "half-close", "files", "limiter", "datagrams")
+ABLE = (
+    *(finding(name, features=STREAMS) for name in ("uvloop", "anyio+asyncio", "anyio+uvloop")),
+    *(finding(name, features=(*STREAMS, "datagrams")) for name in ("trio", "anyio+trio")),
+    finding("asyncio", features=(*STREAMS, "sendfile")),
+    finding("asyncio-protocol", features=(*PROTOCOL, "sendfile")),
+    finding("uvloop-protocol", features=PROTOCOL),
+    finding("asyncio-sockets", features=(*SOCKETS, "sendfile")),
+    finding("uvloop-sockets", features=("tcp", "half-close")),
+    finding("blocking", features=(*STREAMS, "datagrams", "sendfile")),
+)
+
+
+def planned(prepared: Prepared, variant: str, role: Role | None = None) -> CasePlan:
+    """Return the first case of a conversation, in one role or any."""
+    return next(
+        each for each in prepared.campaign.cases if each.case.variant == variant and role in (None, each.case.role)
+    )
+
+
+def contenders(case: CasePlan) -> set[str]:
+    return set(case.labels(Kind.CONTENDER))
+
+
+def test_a_benchmark_stands_for_all_of_its_cases_and_a_name_with_a_colon_for_one(ask: Ask) -> None:
+    def variants(*benchmarks: str) -> list[str]:
+        cases = ask(*ABLE, benchmarks=benchmarks, concurrencies=(1,)).campaign.cases
+        return [f"{each.case.benchmark}:{each.case.variant}" for each in cases]
+
+    assert variants("connection_pool") == ["connection_pool:pool", "connection_pool:no-pool"]
+    assert variants("connection_pool:no-pool") == ["connection_pool:no-pool"]
+    assert variants("tcp_echo:1KiB", "connection_pool:pool", "tcp_echo:1KiB") == [
+        "tcp_echo:1KiB",
+        "connection_pool:pool",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("tcp_echo:2KiB", "unknown case tcp_echo:2KiB; there are tcp_echo:1KiB, tcp_echo:10KiB, "),
+        ("tcp_echo:", "unknown case tcp_echo:; there are tcp_echo:1KiB"),
+        ("tls_pingpong:1KiB", "unknown case tls_pingpong:1KiB; there are tls_pingpong$"),
+        ("tcp_eco:1KiB", "unknown benchmark .*tcp_eco.*did you mean tcp_echo"),
+    ],
+)
+def test_a_wrong_case_is_a_wrong_usage_with_those_that_exist(ask: Ask, name: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        ask(*ABLE, benchmarks=(name,))
+
+
+def test_who_lacks_what_a_case_needs_is_listed_with_that_case(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("sendfile",))
+    for variant, missing in (("20KiB", "sendfile"), ("copy-20KiB", "files")):
+        case = planned(prepared, variant)
+        assert "uvloop-sockets" not in contenders(case)
+        expected = Outcome(arm="uvloop-sockets", case=case.case.name, status="unsupported", reason=f"has no {missing}")
+        assert expected in prepared.campaign.outcomes
+    assert "trio" in contenders(planned(prepared, "copy-20KiB"))
+    assert "trio" not in contenders(planned(prepared, "20KiB"))
+
+
+def test_a_side_that_need_not_do_it_needs_no_feature(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("sendfile:20KiB",), roles=(Role.SERVER,))
+    # Whoever calls only receives, so that the usual peer will do, although it has no sendfile.
+    assert planned(prepared, "20KiB").case.peer == "uvloop-protocol"
+    prepared = ask(*ABLE, benchmarks=("sendfile:20KiB",), roles=(Role.CLIENT,))
+    assert planned(prepared, "20KiB").case.peer == "asyncio-protocol"
+    assert "trio" in contenders(planned(prepared, "20KiB"))
+
+
+def test_where_streams_cannot_take_part_ratios_are_to_the_protocol_level_and_it_is_said(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("udp_echo:64B", "tls_pingpong"), concurrencies=(10,))
+    datagrams = planned(prepared, "64B")
+    assert prepared.campaign.baseline_of(datagrams) == "asyncio-protocol"
+    assert datagrams.labels(Kind.TWIN) == ("asyncio-protocol.twin",)
+    assert "asyncio" not in contenders(datagrams)
+    assert prepared.campaign.baseline_of(planned(prepared, "")) == "asyncio"
+    said = "udp_echo:64B: asyncio cannot take part, so that ratios are to asyncio-protocol there."
+    assert said in prepared.campaign.notes
+    assert any(each.arm == "asyncio" and each.reason == "has no datagrams" for each in prepared.campaign.outcomes)
+
+
+def test_a_baseline_that_was_asked_for_is_not_replaced(ask: Ask) -> None:
+    with pytest.raises(UnavailableError, match="uvloop cannot run udp_echo:64B: it has no datagrams"):
+        ask(*ABLE, benchmarks=("udp_echo:64B",), baseline="uvloop")
+
+
+def test_a_case_without_any_baseline_is_left_out_and_it_is_said(ask: Ask) -> None:
+    without = (finding(name, features=("tcp", "tls")) for name in plan.BASELINES)
+    prepared = ask(*ABLE, *without, benchmarks=("udp_echo:64B", "tcp_pingpong"))
+    assert {each.case.benchmark for each in prepared.campaign.cases} == {"tcp_pingpong"}
+    assert "udp_echo:64B was left out: the baseline asyncio cannot run it." in prepared.campaign.notes
+
+
+def test_only_new_tls_connections_have_a_floor(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("tls_echo", "connection_pool"), concurrencies=(10,))
+    floors = {each.case.variant: each.labels(Kind.FLOOR) for each in prepared.campaign.cases}
+    assert {variant for variant, labels_ in floors.items() if labels_} == {"nul", "no-pool"}
+
+
+def test_cases_carry_what_their_figures_are_per(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("tls_echo", "connection_pool", "udp_echo", "getaddrinfo"), concurrencies=(1,))
+    units = {each.case.variant: (each.unit, each.close) for each in prepared.campaign.cases}
+    assert units["nul"] == ("connection", "both-notify")
+    assert units["open-1KiB"] == ("round trip", "client-notify")
+    assert units["pool"] == ("request", "client-notify")
+    assert units["64B"] == ("round trip", None)
+    assert units["literal-ipv4"] == ("lookup", None)
+
+
+def test_both_sides_know_the_go_ahead(ask: Ask) -> None:
+    prepared = ask(*ABLE, benchmarks=("tls_upgrade", "tls_pingpong"), concurrencies=(1,))
+    upgrade, pingpong = (each.case for each in prepared.campaign.cases)
+    assert [task.options.go_ahead for task in tasks(prepared, upgrade, "trio")[:2]] == [b"GO"] * 2
+    assert [task.options.go_ahead for task in tasks(prepared, pingpong, "trio")[:2]] == [b""] * 2
+
+
+def test_each_way_of_doing_tls_has_its_own_certificates(ask: Ask) -> None:
+    prepared = ask(*ABLE, concurrencies=(1,), keys=("p256", "ed25519"), client_key="ed25519")
+    assert len(prepared.campaign.cases) == 2
+    for each in prepared.campaign.cases:
+        assert each.case.tls is not None
+        for task in tasks(prepared, each.case, "trio")[:2]:
+            assert task.identity is not None
+            assert each.case.tls.key in task.identity.key.name
+            assert task.identity.client_chain is not None
+            assert "ed25519" in task.identity.client_chain.name
+
+
+def test_tls_that_cannot_be_had_is_refused_before_anything_is_made(ask: Ask, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="resumed handshakes need exactly 1 session ticket, not 0"):
+        ask(*ABLE, benchmarks=("tls_resumed",), tickets=0)
+    assert not (tmp_path / "certs").exists()
