@@ -20,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import Any, BinaryIO, NoReturn
 
 from loopmark import network, procfs, tls
@@ -137,7 +138,13 @@ class _Answers:
 
     def run(self) -> NoReturn:
         """Answer one line per line until there is no more; then end the process, whatever it is doing."""
-        asked = {"counts": self._counts, "facts": self._facts, "settle": self._settle, "mark": self._mark}
+        asked = {
+            "counts": self._counts,
+            "facts": self._facts,
+            "held": _held,
+            "settle": self._settle,
+            "mark": self._mark,
+        }
         try:
             self._say(self._ready())
             for line in self._control:
@@ -186,6 +193,13 @@ class _Answers:
     def _mark(self) -> dict[str, Any]:
         mark()
         return {}
+
+
+def _held() -> dict[str, Any]:
+    """Count what lives: coroutines, of which every task has one, and all that the garbage collector knows."""
+    gc.collect()
+    living = gc.get_objects()
+    return {"coroutines": sum(type(each) is CoroutineType for each in living), "objects": len(living)}
 
 
 def settle() -> None:
@@ -266,7 +280,7 @@ class Handle:
         self.counted = ready["counted"]
 
     def ask(self, question: str) -> dict[str, Any]:
-        """Ask for `counts` or `facts`, tell it to `settle` or `mark`; raises ServerEndedError if the server is gone."""
+        """Ask for `counts`, `facts` or `held`, tell to `settle` or `mark`; raises ServerEndedError if it is gone."""
         try:
             self.questions.write(question.encode() + b"\n")
             self.questions.flush()

@@ -7,6 +7,7 @@ process that is gone raises ProcessLookupError. Sums over threads hold those tha
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
@@ -95,6 +96,16 @@ def threads(pid: Process = "self") -> int | None:
         _must_exist(pid)
         return len(list((PROC / f"{pid}/task").iterdir()))
     return _from_psutil(pid, lambda process: process.num_threads())
+
+
+def descriptors(pid: Process = "self") -> int | None:
+    """Count open descriptors; None where they are kept from us."""
+    if _has_proc():
+        _must_exist(pid)
+        with suppress(PermissionError):
+            return sum(1 for _ in (PROC / f"{pid}/fd").iterdir())
+        return None
+    return _from_psutil(pid, lambda process: process.num_fds())
 
 
 def listen_overflows(pid: Process = "self") -> int | None:

@@ -120,10 +120,10 @@ class Hostile:
             except ssl.SSLWantReadError:
                 if not self.feed():
                     raise EOFError(f"the stream ended with {self.end}") from None
-            except ssl.SSLZeroReturnError:
-                self.end = End.CLOSE_NOTIFY
-                raise EOFError("the stream ended with close_notify") from None
             else:
+                if not data:
+                    self.end = End.CLOSE_NOTIFY
+                    raise EOFError("the stream ended with close_notify")
                 return data
         data = self.sock.recv(size)
         if not data:

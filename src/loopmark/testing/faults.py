@@ -1,0 +1,203 @@
+"""Whether a server stands what bad peers and a short system do to it, to be run: `loopmark check --faults NAME`.
+
+Each fault is committed many times against a server in a process of its own, in every setting that it has a meaning in.
+After that the next good client is served, nothing is left behind, little was logged, and the server's own account is
+right. How a bad peer is known: `docs/faults.md`.
+"""
+
+import sys
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from loopmark import limits
+from loopmark.errors import LoopmarkError, UsageError
+from loopmark.registry import Contender
+from loopmark.spi import Backend, Feature
+from loopmark.testing.contract import Finding, Status
+from loopmark.testing.faults_conversation import CONVERSATIONS
+from loopmark.testing.faults_ground import DEADLINES, Fault, Setting, Told
+from loopmark.testing.faults_handshake import HANDSHAKES
+from loopmark.testing.faults_renegotiation import RENEGOTIATIONS
+from loopmark.testing.faults_resources import MOST, RESOURCES
+from loopmark.testing.faults_subject import State, Subject, under_attack
+from loopmark.testing.ground import BrokenContract, NotApplicable, expect
+from loopmark.tls import Identity
+
+FAULTS: tuple[Fault, ...] = (*HANDSHAKES, *CONVERSATIONS, *RENEGOTIATIONS, *RESOURCES)
+"""All of them, in the order in which they are committed."""
+
+REPETITIONS = 20
+
+LOG = 8192
+"""Bytes that a fault may bring into a server's log, however often it is repeated."""
+
+_OBJECTS, _KIB = 0.5, 1.0
+"""Objects and KiB that may stay per repetition: less than one object, and much less than a connection."""
+
+_MORE_OBJECTS, _MORE_KIB = 50, 2048.0
+"""What may stay besides: caches, and what malloc keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """What a library is known to lose; it is allowed in faults of handshakes, up to the bound, and told."""
+
+    loop: str
+    versions: tuple[tuple[int, int, int], ...]
+    """The Pythons that have it."""
+    objects: int
+    kib: float
+    """The most that stays of one failed handshake."""
+    link: str
+
+
+LEAKS: tuple[Leak, ...] = (
+    Leak(
+        loop="asyncio.",
+        versions=((3, 11, 7), (3, 12, 1)),
+        objects=40,
+        kib=5.0,
+        link="https://github.com/python/cpython/issues/109534",
+    ),
+)
+
+
+def check_faults(
+    contender: Contender,
+    backend: Backend,
+    identity: Identity,
+    *,
+    only: Collection[str] | None = None,
+    repetitions: int = REPETITIONS,
+    report: Callable[[Finding], None] = lambda _: None,
+) -> list[Finding]:
+    """Commit every fault, or those named in `only`; return a finding for each, in the order of `FAULTS`.
+
+    `backend` is the contender, loaded, for its features. `report` is called with each finding as soon as it is there.
+    Raises UsageError for an unknown name, and where this system does not allow that many connections.
+    """
+    known = [each.name for each in FAULTS]
+    if unknown := set(only or ()) - set(known):
+        raise UsageError(f"unknown fault {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    limits.check(DEADLINES.backlog + MOST)
+    findings = []
+    with ExitStack() as stack:
+        subjects = _Subjects(contender, identity, stack)
+        for fault in FAULTS:
+            if only is None or fault.name in only:
+                findings.append(_check(fault, subjects, _settings(backend), repetitions))
+                report(findings[-1])
+    return findings
+
+
+def _settings(backend: Backend) -> list[Setting]:
+    needs = {
+        Setting.PLAIN: Feature.TCP,
+        Setting.TLS_1_2: Feature.TLS,
+        Setting.TLS_1_3: Feature.TLS,
+        Setting.UPGRADE: Feature.START_TLS,
+    }
+    return [setting for setting, feature in needs.items() if feature in backend.features]
+
+
+class _Subjects:
+    """One server for each setting, started when it is needed, and again where one has ended."""
+
+    def __init__(self, contender: Contender, identity: Identity, stack: ExitStack) -> None:
+        self._contender, self._identity, self._stack = contender, identity, stack
+        self._running: dict[Setting, Subject] = {}
+
+    def __getitem__(self, setting: Setting) -> Subject:
+        if setting not in self._running:
+            self._running[setting] = self._stack.enter_context(under_attack(self._contender, setting, self._identity))
+        return self._running[setting]
+
+    def forget(self, setting: Setting) -> str:
+        """Have the next one start a new server, as this one is gone or not what it was; return its last words."""
+        subject = self._running.pop(setting, None)
+        return subject.last_words() if subject else ""
+
+
+def _check(fault: Fault, subjects: _Subjects, can: list[Setting], repetitions: int) -> Finding:
+    """Commit it in one setting after the other, up to the first in which something is wrong."""
+    status, reasons = Status.NOT_APPLICABLE, dict[str, None]()
+    for setting in can:
+        if setting not in fault.settings:
+            continue
+        try:
+            reasons[_commit(fault, subjects[setting], repetitions)] = None
+        except NotApplicable as error:
+            reasons[str(error)] = None
+        except (BrokenContract, LoopmarkError, OSError, EOFError) as error:
+            said = str(error) if isinstance(error, BrokenContract) else f"{type(error).__name__}: {error}"
+            words = subjects.forget(setting)
+            status, reasons = Status.FAILED, {f"{said} ({setting}){words and '; its log ends with: '}{words}": None}
+            break
+        else:
+            status = Status.OK
+    reason = "; ".join(reasons) or "the backend has none of its settings"
+    return Finding(clause=fault.name, promise=fault.promise, status=status, reason=reason)
+
+
+def _commit(fault: Fault, subject: Subject, repetitions: int) -> str:
+    """Commit it, and look at the server before and after; return what the server's account says."""
+    target = subject.target
+    count = max(repetitions, fault.least(target))
+    # What the first ones bring into memory stays, and is no leak. Where a server only waits, a few repetitions do without.
+    thorough = repetitions > REPETITIONS
+    warm = thorough or not fault.is_slow
+    if warm:
+        fault.attack(target, fault.at_once)
+    target.require_answer()
+    before = subject.settled()
+    fault.attack(target, count)
+    target.require_answer()
+    after = subject.settled(before)
+    logged = after.log - before.log
+    expect(logged <= LOG, f"{count} times are {logged} bytes in the log")
+    leak = _leak(fault, subject)
+    _require_no_leak(before, after, count, leak, memory=warm)
+    told = _account(fault, before, after, count)
+    return told if leak is None else f"{told}, within a known leak ({leak.link})"
+
+
+def _leak(fault: Fault, subject: Subject) -> Leak | None:
+    if fault.told is not Told.LIBRARY:
+        return None
+    here = sys.version_info[:3]
+    return next((leak for leak in LEAKS if subject.loop.startswith(leak.loop) and here in leak.versions), None)
+
+
+def _require_no_leak(before: State, after: State, count: int, leak: Leak | None, *, memory: bool) -> None:
+    objects = after.objects - before.objects
+    most = _MORE_OBJECTS + count * (_OBJECTS + (leak.objects if leak else 0))
+    expect(objects <= most, f"{count} times leave {objects} objects behind")
+    if memory and before.memory_kib is not None and after.memory_kib is not None:
+        kib = after.memory_kib - before.memory_kib
+        most = _MORE_KIB + count * (_KIB + (leak.kib if leak else 0.0))
+        expect(kib <= most, f"{count} times leave {kib:.0f} KiB of memory behind")
+
+
+def _account(fault: Fault, before: State, after: State, count: int) -> str:
+    """Hold the server's counters against what was done; return what they say of it."""
+    faults = {
+        kind: more
+        for kind, number in after.counts.faults.items()
+        if (more := number - before.counts.faults.get(kind, 0))
+    }
+    total = sum(faults.values())
+    said = ", ".join(f"{number} {kind}" for kind, number in faults.items()) or "nothing"
+    served = after.counts.served - before.counts.served
+    match fault.told:
+        case Told.FAULT:
+            expect(total == count, f"of {count} faults the server tells {said}")
+        case Told.LIBRARY:
+            expect(total in (0, count), f"of {count} faults the server tells {said}")
+        case Told.SERVED:
+            expect(not total, f"{count} conversations came to their end, and the server tells {said}")
+            expect(served > count, f"of {count} conversations {served - 1} are counted as served")
+    expect(set(faults) <= fault.kinds, f"the server tells {said}, and not {' or '.join(sorted(fault.kinds))}")
+    if fault.told is Told.SERVED:
+        return "served"
+    return f"counted as {' and '.join(sorted(faults))}" if faults else "dropped uncounted"
