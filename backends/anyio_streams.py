@@ -232,32 +232,40 @@ class _QuietTLSListener(TLSListener):
 
 
 class _Stream(Connection):
-    __slots__ = ("_loop", "_stream")
+    __slots__ = ("_broken", "_loop", "_stream")
 
     def __init__(self, loop: object, stream: SocketStream | TLSStream) -> None:
         self._loop = loop
         self._stream = stream
+        self._broken = False
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         stream = self._stream
         reply = b""
-        for _ in range(rounds):
-            for part in parts:
-                if part:
-                    await stream.send(part)
-                else:
-                    await stream.send_eof()
-            reply = b""
-            try:
-                while reply_size is None or len(reply) < reply_size:
-                    reply += await stream.receive(65536 if reply_size is None else reply_size - len(reply))
-            except anyio.EndOfStream:
-                if reply_size is not None:
-                    raise
+        try:
+            for _ in range(rounds):
+                for part in parts:
+                    if part:
+                        await stream.send(part)
+                    else:
+                        await stream.send_eof()
+                reply = b""
+                try:
+                    while reply_size is None or len(reply) < reply_size:
+                        reply += await stream.receive(65536 if reply_size is None else reply_size - len(reply))
+                except anyio.EndOfStream:
+                    if reply_size is not None:
+                        raise
+        except BaseException:
+            # Closing would wait for the peer's close_notify, or fail in its own way.
+            self._broken = True
+            await anyio.aclose_forcefully(stream.transport_stream if isinstance(stream, TLSStream) else stream)
+            raise
         return reply
 
     async def close(self) -> None:
-        await self._stream.aclose()
+        if not self._broken:
+            await self._stream.aclose()
 
     def facts(self) -> Facts:
         return _facts(self._loop, self._stream)

@@ -283,16 +283,21 @@ class _ClientSide(asyncio.Protocol, Connection):
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         reply = b""
-        for _ in range(rounds):
-            for part in parts:
-                if part:
-                    self.transport.write(part)
+        try:
+            for _ in range(rounds):
+                for part in parts:
+                    if part:
+                        self.transport.write(part)
+                    else:
+                        self.transport.write_eof()
+                if reply_size is None:
+                    reply = await self._rest()
                 else:
-                    self.transport.write_eof()
-            if reply_size is None:
-                reply = await self._rest()
-            else:
-                reply = await self.next_reply(reply_size)
+                    reply = await self.next_reply(reply_size)
+        except BaseException:
+            # Closing would wait for the peer's close_notify.
+            self.transport.abort()
+            raise
         return reply
 
     async def _rest(self) -> bytes:
@@ -327,7 +332,11 @@ class _ClientSide(asyncio.Protocol, Connection):
         if self._closed.cancelled():
             # Together with an exchange that waited for it.
             self._closed = self._loop.create_future()
-        await self._closed
+        try:
+            await self._closed
+        except asyncio.CancelledError:
+            self.transport.abort()
+            raise
 
     def facts(self) -> Facts:
         return _facts(self._loop, self.transport)

@@ -148,19 +148,28 @@ class _Stream(Connection):
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         reader, writer = self._reader, self._writer
         reply = b""
-        for _ in range(rounds):
-            for part in parts:
-                if part:
-                    writer.write(part)
-                    await writer.drain()
-                else:
-                    writer.write_eof()
-            reply = await (reader.read() if reply_size is None else reader.readexactly(reply_size))
+        try:
+            for _ in range(rounds):
+                for part in parts:
+                    if part:
+                        writer.write(part)
+                        await writer.drain()
+                    else:
+                        writer.write_eof()
+                reply = await (reader.read() if reply_size is None else reader.readexactly(reply_size))
+        except BaseException:
+            # Closing would wait for the peer's close_notify.
+            writer.transport.abort()
+            raise
         return reply
 
     async def close(self) -> None:
         self._writer.close()
-        await self._writer.wait_closed()
+        try:
+            await self._writer.wait_closed()
+        except asyncio.CancelledError:
+            self._writer.transport.abort()
+            raise
 
     def facts(self) -> Facts:
         return _facts(asyncio.get_running_loop(), self._writer)

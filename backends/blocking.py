@@ -4,6 +4,7 @@ Its coroutines never suspend. One at a time it is the "no loop" row; with thread
 OpenSSL works on the descriptor itself. Nothing sets TCP_NODELAY at this level, so we do.
 """
 
+import math
 import socket
 import ssl
 import threading
@@ -45,6 +46,7 @@ class Blocking(Backend):
         super().__init__(loop_factory)
         # What each job of `gather` waits for, by thread; empty where there is no `gather`.
         self._busy: dict[int, Socket | None] = {}
+        self._time = _Time()
 
     def run(self, main: Main[T], /) -> T:
         try:
@@ -125,8 +127,9 @@ class Blocking(Backend):
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         # The deadline stays with the socket, for every operation.
+        timeout = self._time.left(options.handshake_timeout)
         source = (options.source, 0) if options.source else None
-        sock: Socket = socket.create_connection(address, timeout=options.handshake_timeout, source_address=source)
+        sock: Socket = socket.create_connection(address, timeout=timeout, source_address=source)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
             if tls is not None:
@@ -139,14 +142,17 @@ class Blocking(Backend):
         except BaseException:
             sock.close()
             raise
-        return _Socket(sock, self._busy)
+        return _Socket(sock, self._busy, self._time, options.close_timeout)
 
     async def gather(self, *jobs: Main[None]) -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
+        end, late = self._time.end, self._time.late
+
         def work(job: Main[None]) -> None:
             ident, failure = threading.get_ident(), None
             self._busy[ident] = None
+            self._time.end, self._time.late = end, late
             try:
                 self.run(job)
             except BaseException as error:  # noqa: BLE001  # it is raised again in the caller's thread
@@ -174,7 +180,19 @@ class Blocking(Backend):
             living[0].join(0.01)
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(self._time.left(seconds))
+        if time.monotonic() >= self._time.end:
+            raise TimeoutError("the time is over")
+
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        now, own = time.monotonic(), self._time
+        before = own.end, own.late
+        # An earlier end stays.
+        own.end, own.late = min(own.end, now + seconds), min(own.late, now + seconds / 2)
+        try:
+            return await job()
+        finally:
+            own.end, own.late = before
 
     def limiter(self, slots: int, /) -> Limiter:
         return _Limiter(slots)
@@ -216,6 +234,23 @@ class Blocking(Backend):
     async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
         found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [Address(str(entry[4][0]), int(entry[4][1])) for entry in found]
+
+
+class _Time(threading.local):
+    """What is left to each thread, as moments of the monotonic clock.
+
+    Each operation may take as long as was left when its connection was made. That is set anew, which takes a system
+    call, only when it is `late`: so a peer that sends byte by byte can keep us for half of the time longer at most.
+    """
+
+    end = late = math.inf
+
+    def left(self, most: float) -> float:
+        """Return how many seconds an operation may take that may take `most`; raises TimeoutError if none are left."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time is over")
+        return min(left, most)
 
 
 class _Limiter:
@@ -263,34 +298,44 @@ def _send_file(sock: Socket, file: File) -> None:
 
 
 class _Socket(Connection):
-    def __init__(self, sock: Socket, busy: dict[int, Socket | None]) -> None:
+    def __init__(self, sock: Socket, busy: dict[int, Socket | None], own: _Time, close_timeout: float) -> None:
         self._sock = sock
         self._busy = busy
+        self._time = own
+        self._close_timeout = close_timeout
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
-        sock = self._sock
+        sock, own = self._sock, self._time
         if self._busy:
             self._busy[threading.get_ident()] = sock
         reply = b""
-        for _ in range(rounds):
-            for part in parts:
-                if part:
-                    sock.sendall(part)
-                else:
-                    sock.shutdown(socket.SHUT_WR)
-            reply = b""
-            while reply_size is None or len(reply) < reply_size:
-                data = sock.recv(65536 if reply_size is None else reply_size - len(reply))
-                if not data:
-                    break
-                reply += data
-            if reply_size is not None and len(reply) < reply_size:
-                raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")
+        try:
+            for _ in range(rounds):
+                for part in parts:
+                    if part:
+                        sock.sendall(part)
+                    else:
+                        sock.shutdown(socket.SHUT_WR)
+                reply = b""
+                while reply_size is None or len(reply) < reply_size:
+                    data = sock.recv(65536 if reply_size is None else reply_size - len(reply))
+                    if not data:
+                        break
+                    reply += data
+                    if time.monotonic() > own.late:
+                        sock.settimeout(own.left(math.inf))
+                if reply_size is not None and len(reply) < reply_size:
+                    raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")  # noqa: TRY301  # as recv would
+        except BaseException:
+            # Closing would wait for the peer's close_notify.
+            sock.close()
+            raise
         return reply
 
     async def close(self) -> None:
         try:
-            if isinstance(self._sock, ssl.SSLSocket):
+            if isinstance(self._sock, ssl.SSLSocket) and self._sock.fileno() >= 0:
+                self._sock.settimeout(self._time.left(self._close_timeout))
                 self._sock.unwrap()
         finally:
             self._sock.close()

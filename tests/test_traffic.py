@@ -125,6 +125,7 @@ class Steps(Backend):
         self.open = self.peak = 0
         self.using = self.used = 0
         self.jobs: list[int] = []
+        self.deadlines: list[float] = []
         self.said: list[tuple[tuple[bytes, ...], int | None, int]] = []
 
     def run(self, main: Main[T], /) -> T:
@@ -167,6 +168,10 @@ class Steps(Backend):
 
     async def sleep(self, seconds: float) -> None:
         raise NotImplementedError
+
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        self.deadlines.append(seconds)
+        return await job()
 
     def limiter(self, slots: int, /) -> Slots:
         self.slots.append(Slots(slots))

@@ -96,6 +96,12 @@ def _own_kind(error: BaseException) -> Kind:
             return Kind.TLS
         case TimeoutError():
             return Kind.TIMEOUT
+        # Without a number it is not the system's but made up by asyncio or uvloop: for a handshake that took too long,
+        # and for a stream that ended in its handshake or before something was written.
+        case ConnectionAbortedError(errno=None):
+            return Kind.TIMEOUT
+        case ConnectionResetError(errno=None):
+            return Kind.EOF
         case ConnectionError():
             return Kind.RESET
         case _:

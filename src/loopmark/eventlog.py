@@ -151,6 +151,10 @@ class TellingBackend(Backend):
         """Let everything else run."""
         await self._backend.sleep(seconds)
 
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        """Run a job under a deadline."""
+        return await self._backend.within(seconds, job)
+
     def limiter(self, slots: int, /) -> Limiter:
         """Make the library's semaphore."""
         return self._backend.limiter(slots)
