@@ -20,7 +20,7 @@ from loopmark import campaign as campaigns
 from loopmark import limits, plan, store
 from loopmark.campaign import Prepared, prepare
 from loopmark.case import Case, Cores, Metric, Role
-from loopmark.cli.measuring import status_of
+from loopmark.cli.conducting import status_of
 from loopmark.cli.options import request_of
 from loopmark.codec import MismatchError
 from loopmark.errors import FactsError, Kind, TrafficError, UnavailableError

@@ -12,7 +12,7 @@ from tests.campaigns import BOTH, CLIENT, CONTROL, FLOOR, SERVER, TWIN, fake_cam
 
 from loopmark import store
 from loopmark.case import Case, Cores, Metric, Role
-from loopmark.cli.measuring import status_of
+from loopmark.cli.conducting import status_of
 from loopmark.errors import UsageError
 from loopmark.record import UNKNOWN, Block, Campaign, Measurement, Outcome
 from loopmark.report import FORMATS, comparison, description

@@ -40,6 +40,14 @@ MACHINE: Mapping[str, Sequence[str]] = {
 """What decides how long they take, too."""
 
 
+CONTINUED: Mapping[str, Sequence[str]] = {
+    **MACHINE,
+    "the system": ("system",),
+    "the revision of the checkout": ("source", "revision"),
+}
+"""What must be as it was for more blocks of one campaign."""
+
+
 def differences(old: Campaign, new: Campaign, *, machine: Mapping[str, Sequence[str]] = MACHINE) -> Iterator[str]:
     """Yield a sentence, without its full stop, for everything that must be equal and is not."""
     if (old.started, old.seed) == (new.started, new.seed):
@@ -55,6 +63,21 @@ def differences(old: Campaign, new: Campaign, *, machine: Mapping[str, Sequence[
     yield from _versions(old, new)
     if old.baseline == new.baseline:
         yield from _facts(old, new, sorted(names[0] & names[1]))
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence, without its full stop, for every fact of the machine that keeps a campaign from going on."""
+    facts = dict(CONTINUED)
+    for machine in (before, now):
+        versions = machine.get("versions")
+        facts |= {f"the version of {name}": ("versions", name) for name in (versions or ()) if versions is not None}
+    for what, path in facts.items():
+        then, today = _at(before, path), _at(now, path)
+        if then != today:
+            yield f"{what} was {_shown(then)} and is {_shown(today)}"
+    clean = [_at(machine, ("source", "clean")) for machine in (before, now)]
+    if clean[0] != clean[1]:
+        yield f"the checkout {'had' if clean[1] else 'has'} changes that are not committed"
 
 
 def _at(machine: Mapping[str, Any], path: Sequence[str]) -> Any:

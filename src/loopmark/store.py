@@ -7,6 +7,7 @@ instead of all that.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -54,6 +55,28 @@ def create(results: Path, campaign: Campaign) -> Path:
             f"cannot write results to {results}: {error.strerror or error}; name another directory with --results DIR"
         ) from error
     raise AssertionError("counting never ends")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Let nobody else write into a campaign's directory meanwhile; the system lets go of it when this process ends.
+
+    Raises UsageError when somebody does, or when there is no such directory.
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; give the directory of a campaign") from error
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another loopmark is at work in {path}: wait until it has ended") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(directory)
 
 
 def write(path: Path, campaign: Campaign) -> None:

@@ -1,6 +1,5 @@
 """The command line. Exit status: 0 done, 1 an untrusted result or a failed gate, 2 wrong usage, 130 interrupted."""
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -8,6 +7,7 @@ from types import FrameType
 import click
 
 from loopmark import __version__
+from loopmark.cli.streams import drop_output, prepare_streams
 from loopmark.errors import LoopmarkError
 
 EPILOG = """\b
@@ -37,10 +37,14 @@ def main() -> None:
     # Imported late, because not all of it can be imported on Windows.
     from loopmark.cli import inspection, matrix, measuring, profile, publish, roles, setup  # noqa: F401, PLC0415
 
+    prepare_streams()
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _terminate)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
+            signal.signal(ending, _terminate)
     try:
         status = cli.main(prog_name="loopmark", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = USAGE
@@ -55,8 +59,12 @@ def main() -> None:
         status = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         status = BROKEN_PIPE
+    except OSError as error:
+        # A full disk behind standard output, or a system that gives no more processes or files.
+        drop_output()
+        status = _complain(f"the system refuses: {error}", 1)
     sys.exit(status)
 
 

@@ -10,7 +10,7 @@ from loopmark import plan
 from loopmark.campaign import prepare
 from loopmark.case import Role
 from loopmark.cli import cli
-from loopmark.cli.measuring import measure
+from loopmark.cli.conducting import measure
 from loopmark.cli.options import (
     Listed,
     benchmark_names,

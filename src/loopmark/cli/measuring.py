@@ -1,19 +1,18 @@
 """`loopmark run`."""
 
-import contextlib
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from loopmark import plan, store
-from loopmark.campaign import Prepared, prepare
+from loopmark import plan
+from loopmark.campaign import Request, prepare
 from loopmark.case import ROLES
 from loopmark.certs import KEYS
-from loopmark.cli import INTERRUPTED, cli
+from loopmark.cli import cli
+from loopmark.cli.conducting import go_on, measure
 from loopmark.cli.counting import count
 from loopmark.cli.options import (
     Listed,
@@ -28,15 +27,8 @@ from loopmark.cli.options import (
     request_of,
 )
 from loopmark.errors import UsageError
-from loopmark.executor import Interpreters
-from loopmark.progress import progress
-from loopmark.record import Campaign
 from loopmark.registry import registry
-from loopmark.report import comparison
-from loopmark.report.figures import figures
-from loopmark.run import Conductor
 from loopmark.tls import VERSIONS
-from loopmark.wrk import second_opinion
 
 EPILOG = """\b
 Examples:
@@ -50,6 +42,7 @@ Examples:
   loopmark run -b trio -c 1 --target 0.5%       until every interval is within +-0.5 %, or for 300 s
   loopmark run -w tls_upgrade -c 1 --rtt 20ms   over a network of 20 ms: round trips become visible
   loopmark run -b trio --instructions           instructions per connection, counted by valgrind
+  loopmark run --continue results/20261120T0... go on with a campaign that something has ended
 """
 
 roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) for role in ROLES])
@@ -190,6 +183,13 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     metavar="DIR",
     help="Where certificates are, and made on first use.",
 )
+@click.option(
+    "--continue",
+    "continued",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Go on with the campaign in this directory, by its own plan; --max-time is how much longer.",
+)
 @click.option("--no-progress", is_flag=True, help="Print the result only.")
 def run(  # click's options are described where they are declared
     *,
@@ -201,20 +201,24 @@ def run(  # click's options are described where they are declared
     blocks: int | None,
     target: float | None,
     results: Path,
+    continued: Path | None,
     no_progress: bool,
     **wishes: Any,
 ) -> int:
     """Measure contenders against the baseline and print the comparison."""
     if instructions:
         return count(wishes, results, wanted=not no_progress)
+    if max_time is not None and not math.isfinite(max_time):
+        raise UsageError(f"--max-time {max_time}: give a number of seconds")
+    if continued is not None:
+        request = Request(plugin=wishes["plugin"], certificates=wishes["certificates"])
+        return go_on(continued, request, max_time, wanted=not no_progress)
     if everything:
         if not fast or rigorous or blocks is not None or target is not None:
             raise UsageError("--all is for a smoke pass: give it with --fast, and without --blocks and --target")
         fast, wishes = False, {**wishes, "benchmarks": tuple(registry(wishes["plugin"]).benchmarks)}
     if fast and rigorous:
         raise UsageError("--fast and --rigorous exclude each other: give one of them")
-    if max_time is not None and not math.isfinite(max_time):
-        raise UsageError(f"--max-time {max_time}: give a number of seconds")
     if target is not None and (fast or blocks is not None):
         raise UsageError("--target stops by width, --blocks and --fast by number: give one of them")
     effort = plan.SMOKE if everything else plan.FAST if fast else plan.RIGOROUS if rigorous else plan.DEFAULT
@@ -225,56 +229,3 @@ def run(  # click's options are described where they are declared
         effort = dataclasses.replace(effort, target=target)
     prepared = prepare(request_of(effort, wishes))
     return measure(prepared, effort, results, wanted=not no_progress)
-
-
-def measure(prepared: Prepared, effort: plan.Effort, results: Path, *, wanted: bool) -> int:
-    """Run a campaign into a new directory, with progress where it is wanted; print its tables, return the status."""
-    path = store.create(results, prepared.campaign)
-    interrupted = _conduct(prepared, effort, path, wanted=wanted)
-    if not interrupted and effort.values > 1:  # else every second counts
-        with contextlib.suppress(KeyboardInterrupt):
-            _ask_wrk(prepared, path)
-    if prepared.campaign.blocks:
-        click.echo(comparison(prepared.campaign, "text"))
-    else:
-        click.echo("No block was completed, so there is nothing to compare; `loopmark show` tells why.")
-    click.echo(f"results: {path}")
-    return INTERRUPTED if interrupted else status_of(prepared.campaign)
-
-
-def _conduct(prepared: Prepared, effort: plan.Effort, path: Path, *, wanted: bool) -> bool:
-    """Run the campaign; tell whether it was interrupted."""
-    shown = progress(effort.seconds, wanted=wanted)
-    conductor = Conductor(
-        campaign=prepared.campaign,
-        effort=effort,
-        executor=Interpreters(),
-        assign=prepared.assign,
-        save=lambda campaign: store.write(path, campaign),
-        progress=shown,
-    )
-    try:
-        conductor.conduct()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        shown.close()
-        sys.stderr.flush()
-    return False
-
-
-def _ask_wrk(prepared: Prepared, path: Path) -> None:
-    """Note what wrk says of the servers, where a benchmark wants it and wrk is installed."""
-    said = [second_opinion(planned, prepared.assign) for planned in prepared.campaign.cases]
-    prepared.campaign.notes += filter(None, said)
-    store.write(path, prepared.campaign)
-
-
-def status_of(campaign: Campaign) -> int:
-    """Return 1 when something was retired, is not comparable, invalid or refused, or ended the campaign early, else 0.
-
-    No verdict for want of blocks, or precision that was not reached, is no failure.
-    """
-    bad = any(outcome.status in ("retired", "not comparable") for outcome in campaign.outcomes)
-    wrong = any(figures(campaign, plan).judgement.reasons for plan in campaign.cases)
-    return int(bad or wrong or campaign.ended not in ("done", "time cap"))
