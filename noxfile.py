@@ -120,7 +120,7 @@ def studies(session: nox.Session) -> None:
 
 @nox.session
 def publish(session: nox.Session) -> None:
-    """Write the pages of all campaigns below results/, or of those after `--`, what is about all, and README's tables."""
+    """Write the pages of all campaigns below results/, or of those after `--`, and what is about them all."""
     session.install("-e", ".[publish]")
     session.notify("readme")
     session.run("loopmark", "publish", *(session.posargs or ["results"]))

@@ -22,14 +22,18 @@ FINISHED = ("done", "time cap")
 class Entry:
     """One directory with results, read."""
 
-    shelf: str
-    """The name of the directory that it lies in."""
-    name: str
+    directory: Path
+    """Absolute."""
     content: Campaign | Counts
     files: tuple[str, ...]
     """Names of the raw files."""
     gates: tuple[tuple[str, Gate], ...]
     """The name of each case with what its own controls say; none for counts, which have no controls."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the directory."""
+        return self.directory.name
 
     @property
     def campaign(self) -> Campaign:
@@ -103,10 +107,7 @@ def read(directory: Path) -> Entry:
         files = sorted(each.name for each in directory.iterdir() if each.suffix == ".json" and each.is_file())
     except OSError as error:
         raise DamagedError(f"{directory}: it cannot be read ({error.strerror or error})") from error
-    whole = directory.resolve()
-    return Entry(
-        shelf=whole.parent.name, name=whole.name, content=content, files=tuple(files), gates=tuple(_gates(content))
-    )
+    return Entry(directory=directory.resolve(), content=content, files=tuple(files), gates=tuple(_gates(content)))
 
 
 def _gates(content: Campaign | Counts) -> Iterator[tuple[str, Gate]]:

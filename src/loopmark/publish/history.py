@@ -5,15 +5,22 @@ what has changed is what the gate `compare OLD NEW` finds between neighbours. Wh
 either, and the page says why.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from loopmark import redact
 from loopmark.case import Role
+from loopmark.charts import words
+from loopmark.charts.chart import Chart
+from loopmark.charts.trend import Point as Moment
+from loopmark.charts.trend import trend
 from loopmark.counts import Counts
+from loopmark.judgement import Gate
 from loopmark.publish.entry import Entry
-from loopmark.publish.page import MARK, bullets, plain, table
+from loopmark.publish.page import MARK, bullets, picture, plain, table
 from loopmark.record import Arm, Campaign, Kind
 from loopmark.regression import Regression, regression
 from loopmark.report.cells import NOTHING, interval
@@ -43,6 +50,15 @@ class Point:
     """As if it had had this case only: what its other cases were is no reason not to compare this one."""
     figures: CaseFigures
 
+    @property
+    def is_invalid(self) -> bool:
+        """Tell whether the case's own controls forbid to use it."""
+        return self.figures.judgement.gate is Gate.INVALID
+
+    def has(self, label: str) -> bool:
+        """Tell whether an arm has numbers."""
+        return any(each.label == label for each in self.figures.arms)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
@@ -53,24 +69,49 @@ class Series:
     points: tuple[Point, ...]
     steps: tuple[Regression, ...]
     """One less than there are points."""
+    slug: str
+    """What the file of its chart is called; no other series has the same."""
+
+    @property
+    def chart(self) -> Chart:
+        """Return the ratios of everybody over time, without those of cases that are invalid."""
+        newest = self.points[-1].figures
+        names = {arm.label: shown_name(self.points[-1].campaign, arm.label) for arm in _arms(self)}
+        points = [
+            Moment(
+                started=point.campaign.started, contender=name, estimate=estimate, change=self.found(place, label)[1]
+            )
+            for label, name in names.items()
+            for place, point in enumerate(self.points)
+            if point.has(label) and not point.is_invalid and (estimate := point.figures.primary(label))
+        ]
+        return trend(
+            self.slug,
+            f"{self.label}: {words.heading(newest).removeprefix('INVALID: ')}, over time",
+            newest.baseline,
+            points,
+        )
+
+    def found(self, place: int, label: str) -> tuple[str, str]:
+        """Return an arm's change since the campaign before, and what the gate says of it; empty where there is none."""
+        step = self.steps[place - 1] if place else None
+        for row in step.rows if step and not step.refusals else ():
+            if row.arm == label:
+                return interval(row.change), "noise" if row.kind is Kind.TWIN else str(row.finding)
+        return "", ""
 
 
-def history(entries: Sequence[Entry]) -> str:
+def history(found: Sequence[Series]) -> str:
     """Render the page, ended by a newline."""
-    found = series(entries)
     several = [each for each in found if each.steps]
-    parts = [
-        MARK,
-        "# History",
-        "[All campaigns](README.md)",
-        INTRODUCTION,
-    ]
+    alone = [each for each in found if not each.steps]
+    parts = [MARK, "# History", "[All campaigns](README.md)", INTRODUCTION]
     for label in dict.fromkeys(each.label for each in several):
         parts.append(f"## {plain(label)}")
         for each in several:
             if each.label == label:
                 parts += _section(each)
-    if alone := [each for each in found if not each.steps]:
+    if alone:
         parts += ["## Measured once so far", bullets(_once(alone))]
     return redact.text("\n\n".join(parts) + "\n")
 
@@ -94,18 +135,24 @@ def series(entries: Sequence[Entry]) -> list[Series]:
             continue
         for plan in entry.content.cases:
             if plan.case.role is not Role.PAIR:
-                case = figures(entry.content, plan)
-                point = Point(entry=entry, campaign=_only(entry.content, plan.case.name), figures=case)
+                numbers = figures(entry.content, plan)
+                point = Point(entry=entry, campaign=_only(entry.content, plan.case.name), figures=numbers)
                 points.setdefault((entry.content.label, plan.case.name), []).append(point)
-    return [
-        Series(
-            label=label,
-            case=case,
-            points=tuple(those),
-            steps=tuple(regression(old.campaign, new.campaign, THRESHOLD) for old, new in pairwise(those)),
+    slugs: Counter[str] = Counter()
+    found = []
+    for (label, case), those in points.items():
+        slug = re.sub(r"[^A-Za-z0-9_]+", "-", f"{label}-{words.slugs(those[-1].campaign)[case]}").strip("-")
+        slugs[slug] += 1
+        found.append(
+            Series(
+                label=label,
+                case=case,
+                points=tuple(those),
+                steps=tuple(regression(old.campaign, new.campaign, THRESHOLD) for old, new in pairwise(those)),
+                slug=slug if slugs[slug] == 1 else f"{slug}-{slugs[slug]}",
+            )
         )
-        for (label, case), those in points.items()
-    ]
+    return found
 
 
 def _only(campaign: Campaign, case: str) -> Campaign:
@@ -117,11 +164,11 @@ def _only(campaign: Campaign, case: str) -> Campaign:
 
 
 def _section(found: Series) -> Iterator[str]:
-    newest = found.points[-1]
     yield f"### {plain(found.case)}"
-    yield f"Compared by {metric_name(newest.figures.plan.case.primary)}."
+    yield f"Compared by {metric_name(found.points[-1].figures.plan.case.primary)}."
     rows = [row for arm in _arms(found) for row in _rows(found, arm)]
     if rows:
+        yield picture(found.chart)
         yield table(("contender", "campaign", "ratio", "change", "finding"), rows)
     refusals = [
         f"{_link(old)} and {_link(new)} are not compared: {plain('; '.join(step.refusals))}."
@@ -145,23 +192,12 @@ def _arms(found: Series) -> list[Arm]:
 def _rows(found: Series, arm: Arm) -> Iterator[tuple[str, ...]]:
     """Yield one row per campaign that has a ratio of an arm."""
     name = plain(shown_name(found.points[-1].campaign, arm.label))
-    changes: Mapping[int, tuple[str, str]] = {
-        place: (plain(interval(row.change)), "noise" if row.kind is Kind.TWIN else row.finding)
-        for place, step in enumerate(found.steps, 1)
-        if not step.refusals
-        for row in step.rows
-        if row.arm == arm.label
-    }
     for place, point in enumerate(found.points):
-        if any(each.label == arm.label for each in point.figures.arms):
-            yield (
-                name,
-                _link(point),
-                plain(interval(point.figures.primary(arm.label))),
-                *changes.get(place, (NOTHING,) * 2),
-            )
-            name = ""
+        if point.has(arm.label):
+            cells = (interval(point.figures.primary(arm.label)), *found.found(place, arm.label))
+            yield (name, _link(point), *(plain(cell or NOTHING) for cell in cells))
 
 
 def _link(point: Point) -> str:
-    return f"[{point.entry.moment.removesuffix(' UTC')}]({point.entry.address})"
+    invalid = "**INVALID** " if point.is_invalid else ""
+    return f"{invalid}[{point.entry.moment.removesuffix(' UTC')}]({point.entry.address})"

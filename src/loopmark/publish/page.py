@@ -32,13 +32,16 @@ MOST_FILES = 12
 MARK = "<!-- Written by `loopmark publish`: whatever is changed here by hand is lost. -->"
 """How a file begins that may be written again."""
 
-LIMITS = """\
-* An interval covers repetition on this machine, with this interpreter and these libraries. Nothing else.
-* Of plain 95 % intervals some are wrong: among ten of them that is not rare. Simultaneous ones are all right in 95 % of
-  campaigns.
-* The twin is the baseline against itself. It shows noise and cannot see bias between libraries.
-* On loopback the kernel charges the receiver's path to the sender.
-* CPU time on a virtual machine is not free of noise. pyperf's own warnings apply."""
+LIMITS = (
+    "An interval covers repetition on this machine, with this interpreter and these libraries. Nothing else.",
+    (
+        "Of plain 95 % intervals some are wrong: among ten of them that is not rare. Simultaneous ones are all right "
+        "in 95 % of campaigns."
+    ),
+    "The twin is the baseline against itself. It shows noise and cannot see bias between libraries.",
+    "On loopback the kernel charges the receiver's path to the sender.",
+    "CPU time on a virtual machine is not free of noise. pyperf's own warnings apply.",
+)
 """What docs/method.md says, word by word, which a test keeps so."""
 
 
@@ -46,7 +49,7 @@ def page(entry: Entry, charts: Sequence[Chart]) -> str:
     """Render a campaign's page with its charts, ended by a newline."""
     parts = [
         MARK,
-        f"# {''.join(f'{stamp}: ' for stamp in entry.stamps)}{plain(entry.campaign.label)}, {entry.moment}",
+        f"# {_stamped(entry)}{plain(entry.campaign.label)}, {entry.moment}",
         *_warnings(entry),
         "[All campaigns](../README.md) | [History](../history.md)",
         *_pictures(charts),
@@ -57,7 +60,7 @@ def page(entry: Entry, charts: Sequence[Chart]) -> str:
         "## Check it",
         *_check(entry),
         "## What it does not say",
-        LIMITS,
+        bullets(LIMITS),
         "How it is measured, and why so, is in [docs/method.md](../../docs/method.md).",
     ]
     return redact.text("\n\n".join(part.strip("\n") for part in parts) + "\n")
@@ -78,6 +81,10 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
+def _stamped(entry: Entry) -> str:
+    return f"{', '.join(entry.stamps)}: " if entry.stamps else ""
+
+
 def _warnings(entry: Entry) -> Iterator[str]:
     """Say in full what the stamps in the heading are about."""
     invalid = [name for name, gate in entry.gates if gate is Gate.INVALID]
@@ -94,12 +101,17 @@ def _warnings(entry: Entry) -> Iterator[str]:
         yield "**Instructions, not time.** Nobody is faster or slower by what is counted here."
 
 
+def picture(chart: Chart) -> str:
+    """Render a chart's image, with its words for those who do not see it."""
+    return f"![{plain(chart.alt)}]({CHARTS}/{quote(chart.slug)}.svg)"
+
+
 def _pictures(charts: Sequence[Chart]) -> Iterator[str]:
     if charts:
         yield "## Pictures"
     for each in charts:
         yield f"### {plain(each.title)}"
-        yield f"![{plain(each.alt)}]({CHARTS}/{each.slug}.svg)"
+        yield picture(each)
         yield "<details><summary>The same as a table</summary>"
         yield table(list(map(plain, each.headers)), [list(map(plain, row)) for row in each.rows], is_text=False)
         yield "</details>"
@@ -139,8 +151,9 @@ def _circumstances(campaign: Campaign) -> Iterator[str]:
 
 
 def _check(entry: Entry) -> Iterator[str]:
-    yield f"In the directory that `{printable(entry.shelf)}` lies in:"
-    commands = [("cd", f"{entry.shelf}/{entry.name}"), ("loopmark", "compare", "."), ("loopmark", "show", ".")]
+    shelf = entry.directory.parent.name
+    yield f"In the directory that `{printable(shelf)}` lies in:"
+    commands = [("cd", f"{shelf}/{entry.name}"), ("loopmark", "compare", "."), ("loopmark", "show", ".")]
     files = _to_compare(entry)
     if len(files) > 1:
         # A matrix has more than one command should be asked for; any two of them can be compared.
