@@ -5,9 +5,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import psutil
@@ -17,6 +17,7 @@ from loopmark import block
 from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
 from loopmark.executor import Interpreters
+from loopmark.lastwords import LastWords
 from loopmark.registry import Source, registry
 from loopmark.spi import TLSProfile
 from loopmark.task import Order, Task, to_json
@@ -64,7 +65,27 @@ class Chatty(Blocking):
         os.write(1, b"more noise")
         return await super().connect(address, tls=tls, options=options)
 
-backends = {each.__name__: each for each in Blocking.__subclasses__()}
+class Talks(Blocking):
+    def serve(self, *given, **options):
+        for _ in range(1024):
+            os.write(2, b"x" * 65535 + b"\\n")
+        os.write(2, b"the last words of many\\n")
+        return super().serve(*given, **options)
+
+class TalksForEver(Blocking):
+    def serve(self, *given, **options):
+        def talk():
+            while True:
+                os.write(2, b"x" * 65536)
+        threading.Thread(target=talk, daemon=True).start()
+        return super().serve(*given, **options)
+
+class TalksAndDies(Talks):
+    def serve(self, *given, **options):
+        super().serve(*given, **options)
+        os._exit(7)
+
+backends = {each.__name__: each for each in [*Blocking.__subclasses__(), TalksAndDies]}
 """
 
 Make = Callable[..., Order]
@@ -174,6 +195,20 @@ def test_a_server_that_dies_fails_its_arm_only_and_its_last_words_are_told(
 
 
 @both_ways
+def test_64_mib_of_a_servers_log_fill_no_disk_and_cost_no_arm(executor: Interpreters, order: Make, fresh: bool) -> None:
+    assert "error" not in run(executor, order(server="Talks", fresh=fresh))
+    answer = run(executor, order(server="TalksAndDies", fresh=fresh))
+    assert answer["error"].endswith(": the last words of many")
+    assert len(answer["error"]) < 200
+
+
+def test_a_server_that_writes_for_ever_is_no_matter(executor: Interpreters, order: Make) -> None:
+    assert executor.start(replace(order(server="TalksForEver"), arm="loud")).get("error") is None
+    assert "error" not in run(executor, order())
+    assert "error" not in executor.turn("loud")
+
+
+@both_ways
 def test_an_arm_that_is_stuck_ends_at_its_deadline(executor: Interpreters, order: Make, fresh: bool) -> None:
     answer = run(executor, order(client="Hangs", fresh=fresh, deadline=0.25))
     assert answer["error"] == "did not end within 0.25 s"
@@ -231,7 +266,7 @@ def test_a_second_thread_makes_forking_an_error() -> None:
     thread.start()
     try:
         with (
-            TemporaryFile() as log,
+            closing(LastWords()) as log,
             pytest.raises(RuntimeError, match="threads in the block's interpreter"),
             block._forked(lambda: None, log, []),
         ):

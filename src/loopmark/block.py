@@ -16,17 +16,17 @@ import signal
 import ssl  # noqa: F401  # preloaded for all
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from pyperf._collect_metadata import collect_metadata
 
 from loopmark import caller, floor, network, procfs
 from loopmark.errors import LoopmarkError
+from loopmark.lastwords import LastWords
 from loopmark.peer import Handle, die_with_parent, serve
 from loopmark.task import Order, order_from, to_json
 from loopmark.turns import Turns
@@ -68,7 +68,7 @@ class Block:
                 arm.go()
             case _:
                 raise ValueError(f"no such command: {command}")
-        answer = arm.listen()
+        answer = arm.listen([log for each in self._arms.values() for log in each.logs.values()])
         if arm.link is not None and isinstance(answer.get("facts"), dict):
             answer["facts"]["equal"]["link"] = arm.link
         arm.seconds += time.monotonic() - start
@@ -96,6 +96,7 @@ class _Arm:
     """The processes of one arm: forked, or fresh interpreters."""
 
     def __init__(self, order: Order, others: "list[_Arm]") -> None:
+        self.logs: dict[str, LastWords]
         self._tokens: int
         self._lines: int
         self.label = order.arm
@@ -104,8 +105,9 @@ class _Arm:
         self._deadline = order.deadline
         self._client: subprocess.Popen[bytes] | None = None
         self._others = [pipe for other in others for pipe in (other._tokens, other._lines)]
+        self._others += [pipe for other in others for log in other.logs.values() for pipe in log.descriptors]
         with contextlib.ExitStack() as stack:
-            self._logs = {side: stack.enter_context(tempfile.TemporaryFile()) for side in ("server", "client")}
+            self.logs = {side: stack.enter_context(contextlib.closing(LastWords())) for side in ("server", "client")}
             start = self._start_fresh if order.fresh else self._fork_floor if order.floor else self._fork
             self._tokens, self._lines = start(order, stack)
             self._stack = stack.pop_all()
@@ -116,9 +118,12 @@ class _Arm:
         with contextlib.suppress(BrokenPipeError):  # what has become of it is read from its report
             os.write(self._tokens, b".")
 
-    def listen(self) -> dict[str, Any]:
-        """Return what the client tells next; its last words if it tells nothing or a failure."""
-        answer = self._next_line()
+    def listen(self, logs: Sequence[LastWords]) -> dict[str, Any]:
+        """Return what the client tells next; its last words if it tells nothing or a failure.
+
+        Meanwhile all logs are read, so that nobody has to wait who writes into them.
+        """
+        answer = self._next_line(logs)
         if self._client is not None and "metadata" in answer:
             answer["metadata"]["layout"] = "fresh processes"
         if "error" in answer:
@@ -126,8 +131,8 @@ class _Arm:
                 # Its last words may come after its report's end.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._client.wait(timeout=1.0)
-            words = [_last_words(side, log) for side, log in self._logs.items()]
-            answer["error"] = "; ".join([answer["error"], *filter(None, words)])
+            words = {side: log.line() for side, log in self.logs.items()}
+            answer["error"] = "; ".join([answer["error"], *(f"{side}: {line}" for side, line in words.items() if line)])
         return answer
 
     def end(self) -> None:
@@ -156,8 +161,8 @@ class _Arm:
 
         stack.callback(os.close, tokens)
         stack.callback(os.close, lines)
-        stack.enter_context(_forked(server, self._logs["server"], self._others))
-        stack.enter_context(_forked(client, self._logs["client"], self._others))
+        stack.enter_context(_forked(server, self.logs["server"], self._others))
+        stack.enter_context(_forked(client, self.logs["client"], self._others))
         for theirs in (asked, ask, answered, answer, waited, tell):
             os.close(theirs)
         return tokens, lines
@@ -175,7 +180,7 @@ class _Arm:
 
         stack.callback(os.close, tokens)
         stack.callback(os.close, lines)
-        stack.enter_context(_forked(both, self._logs["client"], self._others))
+        stack.enter_context(_forked(both, self.logs["client"], self._others))
         os.close(waited)
         os.close(tell)
         return tokens, lines
@@ -193,7 +198,7 @@ class _Arm:
             [sys.executable, "-P", "-m", role, to_json(order), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._logs["client"],
+            stderr=self.logs["client"].writer,
             env=environment,
             bufsize=0,
         )
@@ -206,14 +211,17 @@ class _Arm:
         stack.callback(process.kill)
         return process.stdin.fileno(), process.stdout.fileno()
 
-    def _next_line(self) -> dict[str, Any]:
+    def _next_line(self, logs: Sequence[LastWords]) -> dict[str, Any]:
         """Read one line; when the scheduler goes away meanwhile, so does this process."""
         end = time.monotonic() + self._deadline
         while b"\n" not in self._heard:
             left = end - time.monotonic()
             if left <= 0:
                 return {"error": f"did not end within {self._deadline:g} s"}
-            readable, _, _ = select.select([self._lines, sys.stdin.fileno()], [], [], left)
+            readable, _, _ = select.select([self._lines, sys.stdin.fileno(), *logs], [], [], left)
+            for log in logs:
+                if log in readable:
+                    log.read()
             if sys.stdin.fileno() in readable:
                 # Commands come one at a time: this can only be the end.
                 raise SystemExit(1)
@@ -228,7 +236,7 @@ class _Arm:
 
 
 @contextlib.contextmanager
-def _forked(body: Callable[[], None], log: IO[bytes], unused: Sequence[int]) -> Iterator[int]:
+def _forked(body: Callable[[], None], log: LastWords, unused: Sequence[int]) -> Iterator[int]:
     """Fork a child that closes `unused` and runs `body`; it is ended, and waited for, on leaving."""
     if (threads := procfs.threads()) not in (None, 1):
         raise RuntimeError(f"{threads} threads in the block's interpreter: forking it is not safe")
@@ -245,28 +253,20 @@ def _forked(body: Callable[[], None], log: IO[bytes], unused: Sequence[int]) -> 
         os.waitpid(pid, 0)
 
 
-def _be_child(body: Callable[[], None], log: IO[bytes], unused: Sequence[int], parent: int) -> NoReturn:
+def _be_child(body: Callable[[], None], log: LastWords, unused: Sequence[int], parent: int) -> NoReturn:
     try:
         die_with_parent(parent)
         for pipe in unused:
             os.close(pipe)
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+        os.dup2(log.writer, 1)
+        os.dup2(log.writer, 2)
         body()
     except BaseException as error:  # noqa: BLE001  # the child must never return into the parent's code
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(0)
-
-
-def _last_words(side: str, log: IO[bytes]) -> str | None:
-    """Return the last line that a process wrote to its standard error."""
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - 4096))
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return f"{side}: {lines[-1]}" if lines else None
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Interpreters:
 
     def close_block(self) -> None:
         """Kill the block's whole session: nothing in it has anything left to say."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -57,6 +57,8 @@ class Interpreters:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
+        # Last of all: what an interrupt keeps from being done is done when this is called again.
+        self._process = None
 
     def _ask(self, command: dict[str, str]) -> dict[str, Any]:
         assert self._process is not None

@@ -51,7 +51,12 @@ class Lines:
             what = f"{_named(plan)}: {kind} {done.index}, {_reached(campaign, figures(campaign, plan))}"
         else:
             what = "no block yet"
-        print(f"{what}; at most {max(0.0, left):.0f} s left", file=sys.stderr)  # noqa: T201  # progress
+        try:
+            print(f"{what}; at most {max(0.0, left):.0f} s left", file=sys.stderr)  # noqa: T201  # progress
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # a full disk behind it must not end what is measured
 
     def close(self) -> None:
         """Do nothing."""
