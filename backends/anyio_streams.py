@@ -5,6 +5,7 @@ TLS is anyio's own Python over SSLObject and MemoryBIO, on any back end: asyncio
 the server's by then, and the server waits for the client's without anybody waiting for the server.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from anyio.abc import ByteStream, ConnectedUDPSocket, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, ConnectedUDPSocket, Listener, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
 
 from loopmark.service import PIECE, File, Then
@@ -37,6 +38,8 @@ from loopmark.spi import (
 # ssl.SSLError escapes `receive()` where a record is corrupt.
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError, OSError)
 
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
 
 class _AnyioStreams(Backend):
     """A task per connection in a task group."""
@@ -59,8 +62,9 @@ class _AnyioStreams(Backend):
                 await plain.send(options.go_ahead)
                 with anyio.fail_after(options.handshake_timeout):
                     stream = await TLSStream.wrap(plain, server_side=True, ssl_context=tls)
-            except _LOST:
+            except _LOST as error:
                 await anyio.aclose_forcefully(plain)
+                accept(lambda: _facts(loop, plain)).lost(error)
             else:
                 await handle(stream)
 
@@ -92,18 +96,29 @@ class _AnyioStreams(Backend):
                     raise
                 service.lost(error)
 
+        async def accept_forever(listener: Listener[Any], handler: Callable[[Any], Any]) -> None:
+            while True:
+                try:
+                    # With a group of its own it would take all connections with it when accepting fails.
+                    await listener.serve(handler, group)
+                except (OSError, anyio.BrokenResourceError) as error:
+                    if not _will_pass(error):
+                        raise
+                    # Out of descriptors, say: those who end give some back.
+                    await anyio.sleep(0.1)
+
         listener = await anyio.create_tcp_listener(
             local_host=address.host, local_port=address.port, backlog=options.backlog
         )
         sockets = tuple(each.extra(SocketAttribute.raw_socket) for each in listener.listeners)
         async with anyio.create_task_group() as group:
-            if tls is None:
-                group.start_soon(listener.serve, handle)
-            elif options.go_ahead:
-                group.start_soon(listener.serve, upgrade)
-            else:
-                quiet = _QuietTLSListener(listener, tls, handshake_timeout=options.handshake_timeout)
-                group.start_soon(quiet.serve, handle)
+            for each in listener.listeners:
+                if tls is None:
+                    group.start_soon(accept_forever, each, handle)
+                elif options.go_ahead:
+                    group.start_soon(accept_forever, each, upgrade)
+                else:
+                    group.start_soon(accept_forever, _TellingTLSListener(each, tls, accept, loop, options), handle)
             yield Server(listeners=sockets)
             group.cancel_scope.cancel()
         await listener.aclose()
@@ -184,6 +199,12 @@ async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> TLSSt
         raise
 
 
+def _will_pass(error: Exception) -> bool:
+    """Tell whether accepting may be tried again: asyncio tells of what was short as it is, trio wraps it."""
+    cause = error.__cause__
+    return isinstance(error, OSError) or (isinstance(cause, OSError) and cause.errno in _SHORT)
+
+
 async def _send_file(stream: ByteStream, file: File) -> None:
     # anyio's own files are read in worker threads. Reading one here blocks, for all contenders alike.
     sent = 0
@@ -220,15 +241,22 @@ class AnyioOnTrio(_AnyioStreams):
         return "trio"
 
 
-class _QuietTLSListener(TLSListener):
-    """Drops a connection whose handshake fails without writing a traceback for each."""
+class _TellingTLSListener(TLSListener):
+    """Tells the service of a handshake that failed, where anyio's own writes a traceback for each."""
 
-    @staticmethod
-    async def handle_handshake_error(exc: BaseException, stream: Any) -> None:
+    def __init__(
+        self, listener: Listener[Any], tls: ssl.SSLContext, accept: Accept, loop: object, options: Options
+    ) -> None:
+        super().__init__(listener, tls, handshake_timeout=options.handshake_timeout)
+        self._accept = accept
+        self._loop = loop
+
+    async def handle_handshake_error(self, exc: BaseException, stream: Any) -> None:  # type: ignore[override]  # a method serves as well
         await anyio.aclose_forcefully(stream)
         # What is no Exception is a cancellation, which must go on.
         if not isinstance(exc, Exception):
             raise exc
+        self._accept(lambda: _facts(self._loop, stream)).lost(exc)
 
 
 class _Stream(Connection):

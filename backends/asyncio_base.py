@@ -1,12 +1,15 @@
 """What every API level of asyncio shares: how a loop is run, and how things are awaited together."""
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from loopmark.spi import Backend, Feature, Limiter, Main, T
+
+_MESSAGES = 20
+"""How many different ones a loop logs while it serves."""
 
 
 class AsyncioBase(Backend):
@@ -42,6 +45,29 @@ class AsyncioBase(Backend):
 
     def limiter(self, slots: int, /) -> Limiter:
         return asyncio.Semaphore(slots)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Let the running loop tell once of what goes wrong again and again.
+
+    Out of descriptors, asyncio tries to accept a whole backlog of connections at once, and logs each failure.
+    """
+    told = set[str]()
+
+    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        message = str(context.get("message"))
+        # Some messages have an address in them.
+        if message not in told and len(told) < _MESSAGES:
+            told.add(message)
+            loop.default_exception_handler(context)
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(None)
 
 
 def _is_missing(loop: asyncio.AbstractEventLoop, method: str) -> bool:

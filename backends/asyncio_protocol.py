@@ -26,7 +26,7 @@ from loopmark.spi import (
     require_go_ahead,
 )
 
-from .asyncio_base import AsyncioBase
+from .asyncio_base import AsyncioBase, told_once
 
 
 class AsyncioProtocol(AsyncioBase):
@@ -61,7 +61,8 @@ class AsyncioProtocol(AsyncioBase):
             ssl_shutdown_timeout=options.close_timeout if at_once else None,
         )
         try:
-            yield Server(listeners=tuple(server.sockets))
+            with told_once():
+                yield Server(listeners=tuple(server.sockets))
         finally:
             server.close()
             for transport in tuple(connections):

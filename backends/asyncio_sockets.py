@@ -68,7 +68,12 @@ class AsyncioSockets(AsyncioBase):
 
         async def accept_forever() -> None:
             while True:
-                sock, _ = await loop.sock_accept(listener)
+                try:
+                    sock, _ = await loop.sock_accept(listener)
+                except OSError:
+                    # Out of descriptors, say: those who end give some back.
+                    await asyncio.sleep(0.01)
+                    continue
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
                 task = loop.create_task(handle(sock))
                 handlers.add(task)

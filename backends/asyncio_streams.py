@@ -14,7 +14,7 @@ from typing import ClassVar
 from loopmark.service import PIECE, File, Then
 from loopmark.spi import Accept, Address, ClientTLS, Connection, Facts, Feature, Options, Server, require_go_ahead
 
-from .asyncio_base import AsyncioBase
+from .asyncio_base import AsyncioBase, told_once
 
 
 class AsyncioStreams(AsyncioBase):
@@ -80,7 +80,8 @@ class AsyncioStreams(AsyncioBase):
             ssl_shutdown_timeout=options.close_timeout if at_once else None,
         )
         try:
-            yield Server(listeners=tuple(server.sockets))
+            with told_once():
+                yield Server(listeners=tuple(server.sockets))
         finally:
             server.close()
             for task in handlers:

@@ -4,6 +4,7 @@ trio sets TCP_NODELAY by itself and TCP_NOTSENT_LOWAT to 16 KiB. `https_compatib
 one: with True it would send no close_notify at all. Its `aclose` sends ours and does not wait for the peer's.
 """
 
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -82,7 +83,8 @@ class TrioStreams(Backend):
                 service.lost(error)
 
         listeners = await trio.open_tcp_listeners(address.port, host=address.host, backlog=options.backlog)
-        async with trio.open_nursery() as nursery:
+        # Out of descriptors, trio writes a traceback every 100 ms.
+        async with _told_once("trio.serve_listeners"), trio.open_nursery() as nursery:
             if tls is None:
                 nursery.start_soon(trio.serve_listeners, handle, listeners)
             elif options.go_ahead:
@@ -154,6 +156,24 @@ class TrioStreams(Backend):
     async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
         found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [Address(*entry[4][:2]) for entry in found]
+
+
+@asynccontextmanager
+async def _told_once(name: str) -> AsyncIterator[None]:
+    """Let a logger say one thing only."""
+    said = False
+
+    def is_first(_: logging.LogRecord) -> bool:
+        nonlocal said
+        first, said = not said, True
+        return first
+
+    logger = logging.getLogger(name)
+    logger.addFilter(is_first)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_first)
 
 
 async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
