@@ -20,7 +20,7 @@ from loopmark.cli import conducting
 from loopmark.registry import registry
 from loopmark.tls import Identity
 
-COMMANDS = ["list", "run", "matrix", "compare", "show", "profile", "check", "certs", "serve", "drive"]
+COMMANDS = ["list", "run", "matrix", "compare", "show", "profile", "publish", "check", "certs", "serve", "drive"]
 COMMAND = [sys.executable, "-m", "loopmark"]
 TINY = ["run", "-b", "blocking", "-c", "1", "--role", "both", "--blocks", "1", "--fast"]
 
