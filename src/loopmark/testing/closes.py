@@ -85,7 +85,11 @@ def client_keeps_the_close_policy(at: Ground) -> None:
         traces = relay.traces(at.patience)
     expect(len(traces) == 1, f"the relay saw {len(traces)} connections instead of 1")
     fault = judge(
-        traces[0], ClosePolicy.FIN if at.profile is None else ClosePolicy.BOTH_NOTIFY, tls=at.profile, talk=talk, go_ahead=at.options.go_ahead
+        traces[0],
+        ClosePolicy.FIN if at.profile is None else ClosePolicy.BOTH_NOTIFY,
+        tls=at.profile,
+        talk=talk,
+        go_ahead=at.options.go_ahead,
     )
     expect(fault is None, f"{fault}: {', '.join(traces[0].records)}")
 

@@ -13,18 +13,39 @@ from enum import StrEnum
 
 from loopmark.errors import LoopmarkError, UsageError
 from loopmark.spi import Backend, Feature, TLSProfile
-from loopmark.testing import closes, connects, exchanges, run, serves, survives
+from loopmark.testing import (
+    closes,
+    connects,
+    datagrams,
+    exchanges,
+    files,
+    halves,
+    honest,
+    lasting,
+    lookups,
+    run,
+    serves,
+    survives,
+    upgrades,
+)
 from loopmark.testing.endpoint import PATIENCE
-from loopmark.testing.ground import BrokenContract, Clause, Ground, NotApplicable, Where
+from loopmark.testing.ground import BrokenContract, Clause, Ground, NotApplicable, Where, leaves
 from loopmark.tls import VERSIONS, Identity
 
 CLAUSES: tuple[Clause, ...] = (
     *run.CLAUSES,
+    *honest.CLAUSES,
     *connects.CLAUSES,
     *exchanges.CLAUSES,
     *serves.CLAUSES,
     *survives.CLAUSES,
+    *lasting.CLAUSES,
     *closes.CLAUSES,
+    *upgrades.CLAUSES,
+    *halves.CLAUSES,
+    *files.CLAUSES,
+    *datagrams.CLAUSES,
+    *lookups.CLAUSES,
 )
 """All of the contract, in the order in which it is checked."""
 
@@ -67,20 +88,21 @@ def check_backend(
     backend: Backend,
     identity: Identity,
     *,
+    clauses: Sequence[Clause] = CLAUSES,
     only: Collection[str] | None = None,
     deadline: float = DEADLINE,
     report: Callable[[Finding], None] = lambda _: None,
 ) -> list[Finding]:
-    """Check every clause, or those named in `only`; return a finding for each, in the order of `CLAUSES`.
+    """Check every clause, or those named in `only`; return a finding for each, in the order of `clauses`.
 
     `report` is called with each finding as soon as it is there. A clause that does not come to its end within
     `deadline` seconds has failed; what it started may go on in daemon threads. Raises UsageError for an unknown name.
     """
-    known = [each.name for each in CLAUSES]
+    known = [each.name for each in clauses]
     if unknown := set(only or ()) - set(known):
         raise UsageError(f"unknown clause {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     findings = []
-    for clause in CLAUSES:
+    for clause in clauses:
         if only is None or clause.name in only:
             findings.append(_check(clause, _grounds(clause, backend, identity, deadline), deadline))
             report(findings[-1])
@@ -133,7 +155,8 @@ def _bounded(clause: Clause, ground: Ground, deadline: float) -> None:
     if thread.is_alive():
         raise BrokenContract(f"it did not come to its end within {deadline:g} s")
     if raised:
-        raise raised[0]
+        # What a clause said in one of several jobs may come in a group.
+        raise next((each for each in leaves(raised[0]) if isinstance(each, BrokenContract)), raised[0])
 
 
 def _grounds(clause: Clause, backend: Backend, identity: Identity, deadline: float) -> Iterator[Ground | str]:
@@ -151,13 +174,13 @@ def _grounds(clause: Clause, backend: Backend, identity: Identity, deadline: flo
         case Where.UNASKED:
             yield bare
         case Where.ONCE_PLAIN:
-            yield from plain or ["the backend has no plain TCP"]
+            yield from _or_why_not(plain, "the backend has no plain TCP")
         case Where.TLS:
-            yield from [*secure, *upgraded[-1:]] or ["the backend has no TLS"]
+            yield from _or_why_not([*secure, *upgraded[-1:]], "the backend has no TLS")
         case Where.UPGRADES:
             yield from upgraded
         case Where.ONCE_TLS:
-            yield from [*secure[-1:], *upgraded[-1:]] or ["the backend has no TLS"]
+            yield from _or_why_not([*secure[-1:], *upgraded[-1:]], "the backend has no TLS")
         case Where.ONCE:
             yield from (plain + secure)[-1:]
         case Where.ALL:
@@ -166,6 +189,10 @@ def _grounds(clause: Clause, backend: Backend, identity: Identity, deadline: flo
             yield from _on_both(every)
         case Where.DATAGRAMS:
             yield from _on_both([replace(bare, datagrams=True)])
+
+
+def _or_why_not(grounds: Sequence[Ground], reason: str) -> Sequence[Ground | str]:
+    return grounds or [reason]
 
 
 def _on_both(grounds: Sequence[Ground]) -> Iterator[Ground | str]:

@@ -90,9 +90,7 @@ class Ground:
         """Run a reference server in this setting; what a script raised breaks the clause."""
         context = context or self.server_context()
         go_ahead = self.options.go_ahead if context else b""
-        server = ReferenceServer(
-            script, host=self.host, context=context, go_ahead=go_ahead, patience=self.patience
-        )
+        server = ReferenceServer(script, host=self.host, context=context, go_ahead=go_ahead, patience=self.patience)
         try:
             with server:
                 yield server
@@ -252,6 +250,15 @@ def expect(holds: bool, otherwise: str) -> None:
     """Raise BrokenContract unless it holds."""
     if not holds:
         raise BrokenContract(otherwise)
+
+
+def leaves(error: BaseException | None) -> Iterator[BaseException | None]:
+    """Yield what a library wrapped into groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
 
 
 def failure(backend: Backend, main: Callable[[], object], instead: str) -> TrafficError:

@@ -5,9 +5,9 @@
 import copy
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
+from loopmark.errors import Kind
 from loopmark.testing.endpoint import Endpoint
 from loopmark.testing.ground import (
     JOBS,
@@ -20,6 +20,8 @@ from loopmark.testing.ground import (
     Where,
     clause,
     expect,
+    failure,
+    leaves,
     pong,
 )
 
@@ -166,22 +168,42 @@ def gather_raises_the_first_failure(at: Ground) -> None:
     with at.reference_server(never_answer) as server:
         error, count = at.backend.run(main)
     expect(error is not None, "gather swallowed a job's failure")
-    raised = next(_members(error))
+    raised = next(leaves(error))
     expect(isinstance(raised, _Planned), f"gather raised {type(raised).__name__}, which was not the first failure")
     expect(count == JOBS, f"{JOBS - count} of {JOBS} other jobs outlived the failure")
 
 
+@clause(Where.ONCE)
+def within_ends_what_takes_too_long(at: Ground) -> None:
+    """`within` returns what its job does, and ends one that takes too long, alone or in `gather`, as a timeout."""
+    value = object()
+
+    async def quick() -> object:
+        return value
+
+    def never_answer(peer: Endpoint) -> None:
+        peer.read_to_end()
+
+    async def wait() -> None:
+        await at.visit(server.address)
+
+    async def wait_together() -> None:
+        await at.backend.gather(*[wait] * JOBS)
+
+    found = at.backend.run(lambda: at.backend.within(at.patience, quick))
+    expect(found is value, "within returned something else than its job")
+    with at.reference_server(never_answer) as server:
+        for job in (wait, wait_together):
+            error = failure(at.backend, lambda: at.backend.within(_BRIEFLY, job), "a job that never ends has ended")  # noqa: B023  # run at once
+            expect(error.kind is Kind.TIMEOUT, f"a job that took too long is told as {error}")
+
+
+_BRIEFLY = 0.1
+"""Seconds for a job that never ends."""
+
+
 class _Planned(Exception):  # noqa: N818  # it is no accident
     """The failure that a job is made to have."""
-
-
-def _members(error: BaseException | None) -> Iterator[BaseException | None]:
-    """Yield what a library wrapped into groups."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from _members(member)
-    else:
-        yield error
 
 
 CLAUSES: tuple[Clause, ...] = (
@@ -191,4 +213,5 @@ CLAUSES: tuple[Clause, ...] = (
     sleep_lets_others_run,
     gather_runs_all_at_once,
     gather_raises_the_first_failure,
+    within_ends_what_takes_too_long,
 )
