@@ -752,7 +752,7 @@ def test_the_description_tells_what_ran_where_and_how_much_of_the_time_was_measu
         "75 % timed values and warm-up, 10 % untimed proof on live connections, 15 % scheduling and start-up",
         "AMD EPYC, 2 cores, virtual machine, Linux 6.18.0, CPython 3.13.0 (no PGO, no LTO), OpenSSL 3.0.19,",
         "loopmark 0.1.0, trio 0.35.0, uvloop 0.23.0",
-        "1 server 100 at a time server CPU 8 1 300 blocks precision not reached",
+        "1 server 100 at a time server CPU 8 1 300 connections blocks precision not reached",
         f"case 1 is {SERVER.name}",
     ):
         assert part in told, part

@@ -7,6 +7,7 @@ from loopmark.record import Campaign, CasePlan, Kind, Trace
 from loopmark.report.cells import NOTHING, counted
 from loopmark.report.document import Section, ending, machine_line
 from loopmark.report.figures import concerns, figures, shown_name
+from loopmark.report.kinds import load
 from loopmark.report.pairs import one_side
 from loopmark.report.render import text
 from loopmark.report.tables import Table, metric_name
@@ -44,7 +45,8 @@ def _campaign(campaign: Campaign) -> Iterator[str]:
     yield f"started: {campaign.started}"
     yield f"mode: {campaign.mode}, seed: {campaign.seed}"
     target = "none" if campaign.target is None else f"+-{100 * campaign.target:g} %"
-    yield f"baseline: {campaign.baseline}, margin: {100 * campaign.margin:g} %, target: {target}"
+    baselines = " or ".join(dict.fromkeys([campaign.baseline, *map(campaign.baseline_of, campaign.cases)]))
+    yield f"baseline: {baselines}, margin: {100 * campaign.margin:g} %, target: {target}"
     if campaign.ended == "done":
         yield f"ended: done, after {campaign.seconds:.0f} s"
     yield from ending(campaign)
@@ -63,11 +65,10 @@ def _cases(campaign: Campaign) -> tuple[Table, ...]:
     rows = []
     for number, plan in enumerate(campaign.cases, 1):
         case = figures(campaign, plan)
-        load = f"burst of {plan.case.concurrency}" if plan.case.burst else f"{plan.case.concurrency} at a time"
         rows.append(
             (
-                *(str(number), plan.case.role.value, load, metric_name(plan.case.primary)),
-                *(str(len(case.blocks)), str(len(case.field_blocks)), str(plan.loops)),
+                *(str(number), plan.case.role.value, load(plan.case), metric_name(plan.case.primary)),
+                *(str(len(case.blocks)), str(len(case.field_blocks)), counted(plan.loops, plan.unit)),
                 *(plan.ended or NOTHING, str(case.judgement.gate)),
             )
         )
@@ -78,7 +79,7 @@ def _cases(campaign: Campaign) -> tuple[Table, ...]:
         "judged by",
         "blocks",
         "in the\nfield",
-        "connections\na value",
+        "a value",
         "ended by",
         "gate",
     )

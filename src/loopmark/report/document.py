@@ -7,7 +7,8 @@ from loopmark.case import Case, ClosePolicy, Cores, Role
 from loopmark.record import Campaign
 from loopmark.report.cells import counted, microseconds
 from loopmark.report.figures import BUSY, HALF, SIDES, shown_name
-from loopmark.report.tables import Group, Table, groups, short, tables
+from loopmark.report.kinds import asked_for, has_connections, has_server, load, short, stays_open
+from loopmark.report.tables import Group, Table, groups, tables
 from loopmark.report.trust import invalid_roles, trust
 
 NO_LOOP = "blocking"
@@ -51,17 +52,17 @@ def comparison_sections(campaign: Campaign) -> list[Section]:
 
 def title(group: Group) -> str:
     """Name a section by what was run, where, and who plays which side; by INVALID first, where it is."""
-    case = group.cases[0].plan.case
-    load = f"a burst of {case.concurrency}" if case.burst else f"{case.concurrency} at a time"
+    plan, case = group.cases[0].plan, group.cases[0].plan.case
     placement = {Cores.SHARED: "one shared core", Cores.SEPARATE: "separate cores", Cores.ANY: "not pinned"}[case.cores]
-    if case.role is Role.BOTH:
+    if not has_server(plan):
+        placement, roles = "not pinned" if case.cores is Cores.ANY else "one core", "without a server"
+    elif case.role is Role.BOTH:
         roles = "both sides are the same contender; never ranks servers"
     elif len(group.cases) == 2:
         roles = "servers under one fixed client, clients against one fixed server"
     else:
         roles = "servers under one fixed client" if case.role is Role.SERVER else "clients against one fixed server"
-    asked_for = f"{case.benchmark}, {case.variant}" if case.variant else case.benchmark
-    return f"{_invalid(group)}{asked_for}, {load}, {placement}: {roles}"
+    return f"{_invalid(group)}{asked_for(case)}, {load(case)}, {placement}: {roles}"
 
 
 def _invalid(group: Group) -> str:
@@ -80,18 +81,32 @@ def _lines(campaign: Campaign, group: Group) -> Iterator[str]:
 
 
 def asked(group: Group) -> Iterator[str]:
-    """Tell what was run: question, placement, peers, TLS, close."""
+    """Tell what was run: question, placement, peers, TLS, close, and what figures are of."""
     first = group.cases[0].plan
     case = first.case
     if first.question:
         yield first.question
+    if not has_server(first):
+        where = "wherever the system puts it" if case.cores is Cores.ANY else "on one core, with all of its threads"
+        yield f"Placement: the process runs {where}. Figures are per {first.unit}; no server is called."
+        return
     yield f"Placement: {PLACEMENT[case.cores]}.{_network(case)}{_peers(group)}"
     # Older campaigns did not say it, and had one policy.
     close = first.close or (ClosePolicy.FIN if case.tls is None else ClosePolicy.BOTH_NOTIFY)
-    if first.close is not None or first.unit == "connection":
+    if has_connections(first):
         yield f"{_tls(case)} Close ({close}): {CLOSING[close]}."
-    if first.unit != "connection":
-        yield f"All figures are per {first.unit}. Connections are opened before, and closed after, what is timed."
+    else:
+        yield (
+            f"UDP, without connections. Figures are per {first.unit}: each socket sends a datagram when it has the "
+            "answer to the one before; a value in which one was lost is void."
+        )
+    if stays_open(first):
+        yield f"Figures are per {first.unit}. Connections are opened before, and closed after, what is timed."
+    if case.held is not None:
+        yield (
+            f"Memory is what the connections beyond the first {case.held} add to a process's private memory, for each "
+            "of them. They are open and do nothing; in the end each has its conversation."
+        )
 
 
 def _network(case: Case) -> str:
@@ -102,8 +117,13 @@ def _network(case: Case) -> str:
 
 def _columns(group: Group) -> Iterator[str]:
     """Explain what the headers of the tables cannot."""
-    case, case_unit = group.cases[0].plan.case, group.cases[0].plan.unit
-    if case.cores is not Cores.SHARED:
+    plan, case = group.cases[0].plan, group.cases[0].plan.case
+    private = "Private memory is what a process holds after the last value, above its ready state."
+    if not has_server(plan):
+        yield f"% of wall: above 100 with several threads. {private}"
+    elif case.held is not None:
+        yield "s: server, c: client."
+    elif case.cores is not Cores.SHARED:
         yield (
             "s: server, c: client. busy %: CPU time of the server's and of the client's process in the wall time"
             f"{_threads(group)}. {_bound(group)}"
@@ -112,14 +132,17 @@ def _columns(group: Group) -> Iterator[str]:
         yield f"s: server, c: client. % of wall: their CPU time in the wall time, and what is left. {_bound(group)}"
     yield from _floor(group)
     if case.role is not Role.BOTH:
-        yield "Faults are those of the contender's own process; bytes are what the contender itself sends."
-    else:
+        sends = "; bytes are what the contender itself sends" if has_connections(plan) else ""
+        whole = f" in one whole connection, with one {plan.unit}" if stays_open(plan) else ""
+        yield f"Faults are those of the contender's own process{sends}{whole}."
+    elif has_server(plan):
         yield (
-            f"{case_unit}s per client-CPU-second leaves out the server and all waiting: it is no rate that anybody "
-            "sees. Private memory is what a process holds after the last value, above its ready state."
+            f"{plan.unit}s per client-CPU-second leaves out the server and all waiting: it is no rate that anybody "
+            f"sees. {private}"
         )
     if case.concurrency == 1 and any(arm.label == NO_LOOP for each in group.cases for arm in each.arms):
-        yield f"{NO_LOOP} is the row without a loop: plain blocking sockets, one connection after the other."
+        what = "sockets" if has_server(plan) else "calls"
+        yield f"{NO_LOOP} is the row without a loop: plain blocking {what}, one {plan.unit} after the other."
 
 
 def _threads(group: Group) -> str:
@@ -143,7 +166,8 @@ def _bound(group: Group) -> str:
 
 def _floor(group: Group) -> Iterator[str]:
     """Tell what the floor is and how far it wandered, or that there is none."""
-    if group.cases[0].plan.case.tls is None:
+    case = group.cases[0].plan.case
+    if case.tls is None or case.held is not None:
         return
     told = [
         f"{side} {microseconds(floor)}"
@@ -156,7 +180,7 @@ def _floor(group: Group) -> Iterator[str]:
         return
     yield (
         "floor: CPU time of the same handshake and messages in memory with the same OpenSSL, without socket, kernel or "
-        f"loop, in the same blocks: {'; '.join(told)} us/{short(group.cases[0])}. own: what the contender and the "
+        f"loop, in the same blocks: {'; '.join(told)} us/{short(group.cases[0].plan)}. own: what the contender and the "
         "kernel need beyond it, the median over blocks of the difference."
     )
 
@@ -201,8 +225,11 @@ def _about(campaign: Campaign, *, is_judged: bool) -> Iterator[str]:
     if campaign.mode == "fast":
         yield "This is a fast run: few and short blocks, plain intervals only, no verdict."
     where = "round" if any(block.rounds for block in campaign.blocks) else "block"
+    found = dict.fromkeys(map(campaign.baseline_of, campaign.cases)) or [campaign.baseline]
+    baselines = " or ".join(found) + (" (whose ratio is 1)" if len(found) > 1 else "")
+    less = " or ".join(dict.fromkeys("time" if plan.case.held is None else "memory" for plan in campaign.cases))
     yield (
-        f"Ratios are to {campaign.baseline} in the same {where}; below 1 is less time. In brackets: intervals over "
+        f"Ratios are to {baselines} in the same {where}; below 1 is less {less}. In brackets: intervals over "
         "blocks (Hodges-Lehmann estimate, Wilcoxon signed-rank interval). Simultaneous ones hold all together, for all "
         "contenders of a table, with 95 %; plain ones each by itself, and of many some are wrong. They cover "
         "repetition on this machine and this build only, not other machines, builds or settings."
@@ -218,7 +245,7 @@ def _about(campaign: Campaign, *, is_judged: bool) -> Iterator[str]:
             "letter is not equality."
         )
     yield "Absolute figures: the median over blocks, in parentheses the lowest and the highest block."
-    if any(each.case.rtt is None for each in campaign.cases):
+    if any(each.case.rtt is None and each.case.held is None and has_server(each) for each in campaign.cases):
         yield "On loopback the receiver's kernel path is charged to the sender."
     yield f"{machine_line(campaign)}."
     yield from campaign.notes

@@ -220,7 +220,9 @@ class CaseFigures:
         """Tell whether the fixed peer had no time left, so that its pace, and not the contender's, is the row's."""
         peers = {Role.SERVER: "client", Role.CLIENT: "server"}
         side = peers.get(self.plan.case.role)
-        return side is not None and (self.utilisation(arm, side) or 0.0) >= BUSY
+        if side is None or self.plan.case.held is not None:  # memory has no pace
+            return False
+        return (self.utilisation(arm, side) or 0.0) >= BUSY
 
     def _of(self, field: bool) -> Sequence[Block]:
         return self.field_blocks if field else self.blocks

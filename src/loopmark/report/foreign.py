@@ -172,7 +172,7 @@ def _trust(benchmark: Benchmark, judgement: Judgement) -> Iterator[str]:
     if any((row.peer_busy or 0.0) >= BUSY for row in benchmark.rows):
         yield (
             f"Marked {HELD_BACK}: the fixed peer was at least {100 * BUSY:.0f} % busy and set the pace: the ratio is "
-            "one of CPU time per connection, and no rate follows from it."
+            "one of CPU time, and no rate follows from it."
         )
 
 

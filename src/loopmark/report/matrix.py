@@ -8,6 +8,7 @@ from loopmark.record import Campaign
 from loopmark.report.cells import NOTHING, counted, percent
 from loopmark.report.document import Section, asked, ending, machine_line
 from loopmark.report.figures import SIDES
+from loopmark.report.kinds import asked_for, has_connections, load, short
 from loopmark.report.pairs import Matrix, matrix_of
 from loopmark.report.tables import Group, Table
 
@@ -30,7 +31,7 @@ def matrix_sections(campaign: Campaign) -> list[Section]:
 def _title(matrix: Matrix) -> str:
     case = matrix.case.plan.case
     placement = {Cores.SHARED: "one shared core", Cores.SEPARATE: "separate cores", Cores.ANY: "not pinned"}[case.cores]
-    return f"{case.benchmark}, {case.concurrency} at a time, {placement}: every client with every server"
+    return f"{asked_for(case)}, {load(case)}, {placement}: every client with every server"
 
 
 def _tables(matrix: Matrix) -> tuple[Table, ...]:
@@ -57,7 +58,7 @@ def _tables(matrix: Matrix) -> tuple[Table, ...]:
             rows=tuple(clients),
         ),
         Table(
-            title="CPU time of server/client, us/conn",
+            title=f"CPU time of server/client, us/{short(matrix.case.plan)}",
             headers=headers,
             rows=tuple(_rows(matrix, lambda *pair: _both(matrix.microseconds(*pair)))),
         ),
@@ -108,15 +109,17 @@ def _proven(matrix: Matrix) -> Iterator[str]:
         return
     case, names = matrix.case, len(matrix.names)
     one = case.blocks[0].measurements[next(iter(matrix.labels.values()))]
-    handshakes = "" if case.plan.case.tls is None else "every handshake was a full one, verified by the client, "
+    tls, plan = case.plan.case.tls, case.plan
+    how = "resumed a session" if tls and tls.resumed else "was a full one"
+    handshakes = f"every handshake {how}, verified by the client, " if tls else ""
+    wire = ", and one conversation of each pair was read on the wire" if has_connections(plan) else ""
     yield (
         f"{len(matrix.labels)} of {names**2} pairs of {counted(names, 'client')} and as many servers understand each "
-        f"other: {handshakes}every reply was compared byte for byte, both sides counted the same connections, and one "
-        "conversation of each pair was read on the wire."
+        f"other: {handshakes}every reply was compared byte for byte, both sides counted the same {plan.unit}s{wire}."
     )
     yield (
         f"Measured: {counted(len(case.blocks), 'block')}, every pair once in each, with "
-        f"{counted(len(one.wall), 'value')} of {one.loops} connections."
+        f"{counted(len(one.wall), 'value')} of {one.loops} {plan.unit}s."
     )
 
 
@@ -151,9 +154,10 @@ def _noise(campaign: Campaign, matrix: Matrix) -> Iterator[str]:
     twins = [matrix.twin(side) for side in SIDES]
     if None not in twins:
         server, client = (f"{each:.3f}" for each in twins)
+        baseline = campaign.baseline_of(matrix.case.plan)
         yield (
-            f"Noise: the A/A twin, {campaign.baseline} once more, came out at {server} of itself as server and at "
-            f"{client} as client."
+            f"Noise: the A/A twin, {baseline} once more, came out at {server} of itself as server and at {client} as "
+            "client."
         )
     wander = [matrix.wander(side) for side in SIDES]
     if None not in wander:

@@ -64,10 +64,11 @@ def matrix_of(campaign: Campaign, plan: CasePlan) -> Matrix:
     sides = {arm.label: (arm.caller or "", arm.contender) for arm in plan.arms}
     # A pair that was taken out is known by its label only.
     gone = [each.arm.removesuffix(".twin") for each in case.outcomes if BETWEEN in each.arm]
-    for label in (campaign.baseline, *gone):
+    own = campaign.baseline_of(plan)
+    for label in (own, *gone):
         caller, _, server = label.partition(BETWEEN)
         sides.setdefault(label, (caller, server))
-    baseline = sides[campaign.baseline][1]
+    baseline = sides[own][1]
     return Matrix(
         case=case,
         baseline=baseline,

@@ -7,6 +7,7 @@ from loopmark.record import Campaign, CasePlan, Kind
 from loopmark.report.cells import NOTHING, counted
 from loopmark.report.document import Section, ending, machine_line
 from loopmark.report.figures import concerns, shown_name
+from loopmark.report.kinds import load
 from loopmark.report.tables import Table
 
 PROVING = (Kind.CONTENDER, Kind.TWIN, Kind.FLOOR, Kind.REFERENCE)
@@ -27,7 +28,6 @@ def smoke_sections(campaign: Campaign) -> list[Section]:
 
 def _row(campaign: Campaign, plan: CasePlan) -> tuple[str, ...]:
     case = plan.case
-    load = f"burst of {case.concurrency}" if case.burst else f"{case.concurrency} at a time"
     proved = {
         arm.label
         for block in campaign.blocks
@@ -37,7 +37,7 @@ def _row(campaign: Campaign, plan: CasePlan) -> tuple[str, ...]:
     }
     name = f"{case.benchmark}:{case.variant}" if case.variant else case.benchmark
     return (
-        f"{name}, {case.role}, {load}",
+        f"{name}, {case.role}, {load(case)}",
         str(len(proved)),
         str(_count(campaign, plan, "unsupported", "skipped") or NOTHING),
         str(_count(campaign, plan, "retired", "not comparable") or NOTHING),

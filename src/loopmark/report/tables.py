@@ -17,6 +17,7 @@ from loopmark.report.cells import (
     whole,
 )
 from loopmark.report.figures import SIDES, CaseFigures, figures, ranked, shown_name
+from loopmark.report.kinds import has_connections, has_server, short
 from loopmark.verdicts import Verdict
 
 HELD_BACK = "*"
@@ -79,7 +80,9 @@ def tables(campaign: Campaign, group: Group) -> tuple[Table, ...]:
     why = _self_paired(ran[0]) if group.of(Role.BOTH) else _against_peers(campaign, group)
     return (
         *(_filled(campaign, [case], _comparison_title(case), _comparison(case)) for case in ran),
-        _filled(campaign, group.cases, "Where the time goes", why),
+        _filled(
+            campaign, group.cases, "Where the time goes" if ran[0].plan.case.held is None else "Besides memory", why
+        ),
     )
 
 
@@ -93,14 +96,11 @@ def metric_name(metric: Metric) -> str:
     return "wall" if metric is Metric.WALL else metric.value.replace("cpu", "CPU")
 
 
-def short(case: CaseFigures) -> str:
-    """Name what figures are per, as headers do."""
-    return {"connection": "conn", "round trip": "trip"}.get(case.plan.unit, case.plan.unit)
-
-
 def _comparison_title(case: CaseFigures) -> str:
-    who = {Role.SERVER: "Servers", Role.CLIENT: "Clients", Role.BOTH: "Both sides together"}[case.plan.case.role]
     metric = case.plan.case.primary
+    both = "Both sides together" if metric is Metric.WALL else "Servers, each with its own client"
+    alone = both if has_server(case.plan) else "Lookups"
+    who = {Role.SERVER: "Servers", Role.CLIENT: "Clients", Role.BOTH: alone}[case.plan.case.role]
     return f"{who}, compared by {metric_name(metric)}{' time' if metric in TIMES else ''}"
 
 
@@ -116,7 +116,10 @@ def _comparison(case: CaseFigures) -> _Columns:
     if metric is Metric.WALL:
         columns += [
             (f"{case.plan.unit}s\n/s", lambda arm: rate(case.absolute(arm, Metric.WALL))),
-            (f"{case.plan.unit}s per\nclient-CPU-\nsecond", lambda arm: rate(case.absolute(arm, Metric.CLIENT_CPU))),
+            (
+                f"{case.plan.unit}s per\n{'client-' if has_server(case.plan) else ''}CPU-\nsecond",
+                lambda arm: rate(case.absolute(arm, Metric.CLIENT_CPU)),
+            ),
         ]
     if case.field_blocks:
         columns.append(("field\nratio", lambda arm: field_ratio(case, arm)))
@@ -150,16 +153,18 @@ def _against_peers(campaign: Campaign, group: Group) -> _Columns:
     """Return the columns about what the contender's own side does, and what bounds the row."""
     columns: _Columns = []
     for case in group.cases:
-        columns += _bounds(case)
+        if case.plan.case.held is None:
+            columns += _bounds(case)
     sides = ", ".join(case.plan.case.role.value[0] for case in group.cases)
     server, client = group.of(Role.SERVER), group.of(Role.CLIENT)
     columns += [
         (
-            f"minor\nfaults/{short(group.cases[0])}\n{sides}",
+            f"minor\nfaults/{short(group.cases[0].plan)}\n{sides}",
             lambda arm: ", ".join(one_digit(_of_own_side(case, arm, "minor_faults")) for case in group.cases),
         ),
-        (_bytes_header(group), lambda arm: _wire_bytes(campaign, server, client, arm)),
     ]
+    if has_connections(group.cases[0].plan):
+        columns.append((_bytes_header(group), lambda arm: _wire_bytes(campaign, server, client, arm)))
     return columns
 
 
@@ -168,7 +173,7 @@ def _bounds(case: CaseFigures) -> _Columns:
     doing = "serving" if case.plan.case.role is Role.SERVER else "calling"
     columns: _Columns = []
     if case.has_floor:
-        columns.append((f"{doing}:\nfloor + own\nus/{short(case)}", lambda arm: _floor_and_own(case, arm, side)))
+        columns.append((f"{doing}:\nfloor + own\nus/{short(case.plan)}", lambda arm: _floor_and_own(case, arm, side)))
     return [
         *columns,
         (f"{doing}:\nbusy %\ns/c", lambda arm: _busy(case, arm) if _has(case, arm) else NOTHING),
@@ -177,12 +182,18 @@ def _bounds(case: CaseFigures) -> _Columns:
 
 
 def _self_paired(case: CaseFigures) -> _Columns:
-    """Return the columns about both sides of a contender that talks to itself."""
+    """Return the columns about both sides of a contender that talks to itself, or about the one that looks up."""
+    if not has_server(case.plan):
+        return [
+            _absolute(case, Metric.CLIENT_CPU),
+            ("CPU\n% of wall", lambda arm: shares([case.utilisation(arm, "client")])),
+            ("private\nmemory KiB", lambda arm: whole([case.of_side(arm, "client", "private_kib")])),
+        ]
     columns: _Columns = []
     for side, metric in SIDES.items():
         columns.append(_absolute(case, metric))
         if case.has_floor:
-            columns.append((f"{side}:\nfloor + own\nus/{short(case)}", _floors(case, side)))
+            columns.append((f"{side}:\nfloor + own\nus/{short(case.plan)}", _floors(case, side)))
     if case.plan.case.cores is Cores.SHARED:
         columns.append(("% of wall\ns/c/rest", lambda arm: _split(case, arm)))
     else:
@@ -199,8 +210,9 @@ def _self_paired(case: CaseFigures) -> _Columns:
 
 def _absolute(case: CaseFigures, metric: Metric) -> tuple[str, Callable[[str], str]]:
     if metric not in TIMES:
-        return f"{metric_name(metric)}\nKiB/{short(case)}", lambda arm: kibibytes(case.absolute(arm, metric))
-    return f"{metric_name(metric)}\nus/{short(case)}", lambda arm: microseconds(case.absolute(arm, metric))
+        return f"{metric_name(metric)}\nKiB/{short(case.plan)}", lambda arm: kibibytes(case.absolute(arm, metric))
+    name = metric_name(metric) if has_server(case.plan) else metric_name(metric).removeprefix("client ")
+    return f"{name}\nus/{short(case.plan)}", lambda arm: microseconds(case.absolute(arm, metric))
 
 
 def _floors(case: CaseFigures, side: str) -> Callable[[str], str]:

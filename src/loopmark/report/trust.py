@@ -7,6 +7,7 @@ from loopmark.judgement import CONTROL_RATIO, Gate
 from loopmark.record import COMPARED, Campaign, Kind
 from loopmark.report.cells import counted, interval, percent, plus_minus, told
 from loopmark.report.figures import BUSY, ROWS, SIDES, CaseFigures, shown_name
+from loopmark.report.kinds import short
 from loopmark.report.tables import HELD_BACK, metric_name
 from loopmark.stats import minimum_blocks
 from loopmark.verdicts import Verdict, verdict
@@ -148,7 +149,7 @@ def _held_back(cases: Sequence[CaseFigures]) -> Iterator[str]:
         peers = " or ".join("client" if role is Role.SERVER else "server" for role in roles)
         yield (
             f"Ratios with {HELD_BACK} are from rows whose fixed {peers} was at least {100 * BUSY:.0f} % busy and set "
-            "the pace: they compare CPU time per connection, and no rate follows from them."
+            f"the pace: they compare CPU time per {cases[0].plan.unit}, and no rate follows from them."
         )
 
 
@@ -205,7 +206,7 @@ def _disagreement(campaign: Campaign, case: CaseFigures, arm: str) -> str | None
         there, pinned = (case.of_side(arm, side, "minor_faults", field=each) for each in (True, False))
         if there is not None and pinned is not None:
             faults.append(f"{side} {there:.1f} against {pinned:.1f}")
-    why = f" (minor faults/conn: {', '.join(faults)})" if faults else ""
+    why = f" (minor faults/{short(case.plan)}: {', '.join(faults)})" if faults else ""
     return f"{shown_name(campaign, arm)} {field.ratio:.2f} against {here.ratio:.2f}{why}"
 
 
