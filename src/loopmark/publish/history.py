@@ -6,10 +6,9 @@ either, and the page says why.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 from loopmark import redact
 from loopmark.case import Role
@@ -32,7 +31,6 @@ FILE = "history.md"
 
 THRESHOLD = 0.03
 """Of the gate between neighbours: changes up to this share are allowed."""
-
 
 INTRODUCTION = f"""\
 Campaigns of one label, oldest first. A ratio is to the baseline of the same campaign; below 1 is less time. A change is
@@ -138,21 +136,25 @@ def series(entries: Sequence[Entry]) -> list[Series]:
                 numbers = figures(entry.content, plan)
                 point = Point(entry=entry, campaign=_only(entry.content, plan.case.name), figures=numbers)
                 points.setdefault((entry.content.label, plan.case.name), []).append(point)
-    slugs: Counter[str] = Counter()
-    found = []
+    found: list[Series] = []
     for (label, case), those in points.items():
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", f"{label}-{words.slugs(those[-1].campaign)[case]}").strip("-")
-        slugs[slug] += 1
+        taken = {each.slug.lower() for each in found}
+        free = next(each for number in count(1) if (each := _numbered(slug, number)).lower() not in taken)
         found.append(
             Series(
                 label=label,
                 case=case,
                 points=tuple(those),
                 steps=tuple(regression(old.campaign, new.campaign, THRESHOLD) for old, new in pairwise(those)),
-                slug=slug if slugs[slug] == 1 else f"{slug}-{slugs[slug]}",
+                slug=free,
             )
         )
     return found
+
+
+def _numbered(slug: str, number: int) -> str:
+    return slug if number == 1 else f"{slug}-{number}"
 
 
 def _only(campaign: Campaign, case: str) -> Campaign:
