@@ -41,6 +41,7 @@ def below(directory: Path, pattern: str) -> set[str]:
 
 def test_the_wheel_has_every_module_of_the_checkout_and_nothing_else(wheel: Path) -> None:
     core = below(ROOT / "src/loopmark", "*.py") | {"py.typed"}
+    core |= below(ROOT / "src/loopmark", "site/assets/*")
     backends, benchmarks = below(ROOT / "backends", "*.py"), below(ROOT / "benchmarks", "*.py")
     expected = {f"loopmark/{name}" for name in core}
     expected |= {f"loopmark/backends/{name}" for name in backends}

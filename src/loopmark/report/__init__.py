@@ -14,7 +14,7 @@ from loopmark.report.regression import regression_report
 from loopmark.report.render import RENDERERS
 from loopmark.report.smoke import is_smoke, smoke_sections
 
-__all__ = ["FORMATS", "comparison", "comparison_of_files", "description", "regression_report"]
+__all__ = ["FORMATS", "comparison", "comparison_of_files", "description", "regression_report", "sections"]
 
 
 def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -> str:  # noqa: A002 - the command line's own word
@@ -30,10 +30,11 @@ def comparison(campaigns: Campaign | Sequence[Campaign], format: str = "text") -
         return as_json(every)
     if format not in RENDERERS:
         raise UsageError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
-    return "\n".join(RENDERERS[format](_sections(campaign)) for campaign in every)
+    return "\n".join(RENDERERS[format](sections(campaign)) for campaign in every)
 
 
-def _sections(campaign: Campaign) -> list[Section]:
+def sections(campaign: Campaign) -> list[Section]:
+    """Return what `comparison` renders for reading, before any format."""
     if is_smoke(campaign):
         return smoke_sections(campaign)
     return (matrix_sections if is_matrix(campaign) else comparison_sections)(campaign)
