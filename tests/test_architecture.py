@@ -68,6 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     "instructions": {"arms", "callgrind", "case", "counts", "executor", "record", "task"},
     "store": {"case", "codec", "counts", "errors", "pyperf_files", "record", "redact"},
     "publish": {"case", "charts", "counts", "errors", "judgement", "record", "redact", "regression", "report", "store"},
+    "charts": {"case", "errors", "judgement", "record", "report", "stats"},
+    "site": {"charts", "errors", "judgement", "publish", "record", "report"},
     "report": {"case", "errors", "judgement", "plan", "record", "stats", "verdicts"}
     | {"callstats", "profiling"}
     | {"alongside", "counts", "foreign", "regression", "timings"},
@@ -97,6 +99,7 @@ USERS: dict[str, set[str]] = {
     "tabulate": {"report"},
     "trio": {"backends.trio_streams"},
     "uvloop": set(),  # by its entry point only
+    "vl_convert": {"charts"},
 }
 
 SCHEDULERS = [
@@ -105,6 +108,7 @@ SCHEDULERS = [
         "arms",
         "callgrind",
         "callstats",
+        "charts",
         "comparable",
         "counts",
         "executor",
@@ -122,6 +126,7 @@ SCHEDULERS = [
         "report",
         "run",
         "sameness",
+        "site",
         "stats",
         "store",
         "verdicts",
@@ -143,7 +148,7 @@ MEASURING = {
     "turns",
     "wire",
 }
-KEPT_OUT = {"numpy", "scipy", "cryptography", "rich", "click", "tabulate"}
+KEPT_OUT = {"numpy", "scipy", "cryptography", "rich", "click", "tabulate", "vl_convert"}
 """Of measured processes: they start threads, or change the heap of some contenders and not of others."""
 
 
