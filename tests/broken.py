@@ -612,6 +612,12 @@ class LetsJobsOutliveAFailure(AsyncioStreams):
         await asyncio.gather(*(job() for job in jobs))
 
 
+@caught_by("within_ends_what_takes_too_long", "is told as eof")
+class HasAllTheTime(Blocking):
+    async def within(self, seconds: float, job: Main[T]) -> T:
+        return await job()
+
+
 # The server
 
 

@@ -75,7 +75,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"alongside", "counts", "foreign", "regression", "timings"},
     # The second line is the fake executor's.
     "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
-    | {"arms", "case", "record", "registry", "task"},
+    | {"arms", "case", "record", "registry", "task"}
+    # Those of the faults against clients: bad certificates, and whole conversations.
+    | {"certs", "pem", "traffic"},
 }
 
 # Who may import a library, also late and inside a function. asyncio is in the standard library, and is one here.
@@ -90,7 +92,7 @@ USERS: dict[str, set[str]] = {
         "block",  # preloaded before the fork, the same for every arm
     },
     "click": {"cli"},
-    "cryptography": {"certs", "pem"},
+    "cryptography": {"certs", "pem", "testing.clientfaults"},
     "httptools": {"http1"},
     "platformdirs": {"certs", "benchmarks.sendfile"},
     "psutil": {"limits", "machine", "procfs"},

@@ -241,7 +241,7 @@ def test_a_conversation_is_counted_once_wherever_it_breaks_off(
     _, is_over = answers(service, split((stream,), data.draw(CUTS)))
     if not is_over and data.draw(st.booleans()):
         answers(service, [b""])
-    service.lost(ConnectionResetError())
+    service.lost(ConnectionResetError(104, "reset"))
     service.lost(None)
     assert len(tally.ended) == 1
 

@@ -52,6 +52,14 @@ WANT_READ = ssl.SSLWantReadError(2, "The operation did not complete")
         (asyncio.IncompleteReadError(b"PO", 4), Kind.EOF),
         (http.client.IncompleteRead(b"PO", 2), Kind.EOF),
         (EOFError(), Kind.EOF),
+        # Made up by asyncio and uvloop.
+        (ConnectionResetError(), Kind.EOF),
+        (ConnectionResetError("Connection lost"), Kind.EOF),
+        (
+            ConnectionAbortedError("SSL handshake is taking longer than 60.0 seconds: aborting the connection"),
+            Kind.TIMEOUT,
+        ),
+        (ConnectionAbortedError(103, "Software caused connection abort"), Kind.RESET),
         (anyio.EndOfStream(), Kind.EOF),
         (TimeoutError(), Kind.TIMEOUT),
         (TimeoutError("timed out"), Kind.TIMEOUT),
@@ -77,12 +85,12 @@ def test_nested_groups_are_searched_to_the_ground() -> None:
 @pytest.mark.parametrize(
     ("members", "kind"),
     [
-        ([ConnectionResetError(), ProtocolError("wrong reply")], Kind.PROTOCOL),
-        ([ConnectionResetError(), BAD_CERTIFICATE], Kind.CERTIFICATE),
+        ([ConnectionResetError(104, "reset"), ProtocolError("wrong reply")], Kind.PROTOCOL),
+        ([ConnectionResetError(104, "reset"), BAD_CERTIFICATE], Kind.CERTIFICATE),
         ([ssl.SSLError(1, "bad"), BAD_CERTIFICATE], Kind.CERTIFICATE),
-        ([ConnectionResetError(), TimeoutError()], Kind.TIMEOUT),
-        ([ConnectionResetError(), EOFError()], Kind.EOF),
-        ([ValueError(), ConnectionResetError()], Kind.RESET),
+        ([ConnectionResetError(104, "reset"), TimeoutError()], Kind.TIMEOUT),
+        ([ConnectionResetError(104, "reset"), EOFError()], Kind.EOF),
+        ([ValueError(), ConnectionResetError(104, "reset")], Kind.RESET),
     ],
 )
 def test_of_several_faults_the_one_that_says_most_wins(members: list[Exception], kind: Kind) -> None:
@@ -95,13 +103,15 @@ def test_what_failed_first_shows_through_a_failed_clean_up() -> None:
 
 
 @pytest.mark.parametrize("want", [WANT_READ, ssl.SSLWantWriteError(3, "The operation did not complete")])
-@pytest.mark.parametrize(("error", "kind"), [(ConnectionResetError(), Kind.RESET), (TimeoutError(), Kind.TIMEOUT)])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ConnectionResetError(104, "reset"), Kind.RESET), (TimeoutError(), Kind.TIMEOUT)]
+)
 def test_a_call_for_more_bytes_is_not_a_tls_fault(want: ssl.SSLError, error: Exception, kind: Kind) -> None:
     assert kind_of(while_handling(error, want)) is kind
 
 
 def test_a_circle_of_causes_ends() -> None:
-    first, second = ValueError(), ConnectionResetError()
+    first, second = ValueError(), ConnectionResetError(104, "reset")
     first.__cause__, second.__cause__ = second, first
     assert kind_of(first) is Kind.RESET
 

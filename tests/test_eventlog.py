@@ -111,7 +111,7 @@ def test_a_watched_server_counts_as_an_unwatched_one() -> None:
             service = accept(ledger)(facts)
             replies = [service.receive(data) for data in arriving]
             service.lost(None)
-        accept(ledger)(facts).lost(ConnectionResetError())
+        accept(ledger)(facts).lost(ConnectionResetError(104, "reset"))
         counts.append(ledger.counts())
     assert counts[0] == counts[1]
     assert replies[-1] == Reply(b"", Then.CLOSE)

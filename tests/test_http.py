@@ -264,7 +264,7 @@ def test_a_cut_request_is_an_early_end(size: int, cuts: list[int]) -> None:
 def test_a_lost_connection_is_counted_by_how_it_was_lost() -> None:
     service, tally = opened()
     service.receive(b"GET ")
-    service.lost(ConnectionResetError())
+    service.lost(ConnectionResetError(104, "reset"))
     assert tally.ended == [Kind.RESET]
 
 

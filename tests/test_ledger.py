@@ -43,7 +43,7 @@ def test_a_conversation_is_open_until_its_last_reply(ledger: Ledger) -> None:
     assert ledger.counts() == Counts(accepted=1, served=1, exchanged=0, open=0, faults={})
 
 
-@pytest.mark.parametrize("error", [None, ConnectionResetError(), ssl.SSLEOFError(8, "EOF")])
+@pytest.mark.parametrize("error", [None, ConnectionResetError(104, "reset"), ssl.SSLEOFError(8, "EOF")])
 def test_a_loss_after_the_close_changes_nothing(ledger: Ledger, error: Exception | None) -> None:
     session = ledger.accept(facts)
     session.receive(b"PING")
@@ -63,7 +63,7 @@ def test_a_fault_of_the_peer_hangs_up_and_is_counted_by_kind(ledger: Ledger, dat
 def test_the_loss_that_follows_a_fault_is_not_a_second_one(ledger: Ledger) -> None:
     session = ledger.accept(facts)
     session.receive(b"PANG")
-    session.lost(ConnectionResetError())
+    session.lost(ConnectionResetError(104, "reset"))
     assert ledger.counts().faults == {"protocol": 1}
     assert ledger.counts().open == 0
 
@@ -72,7 +72,7 @@ def test_the_loss_that_follows_a_fault_is_not_a_second_one(ledger: Ledger) -> No
     ("error", "fault"),
     [
         (None, "eof"),
-        (ConnectionResetError(), "reset"),
+        (ConnectionResetError(104, "reset"), "reset"),
         (TimeoutError(), "timeout"),
         (ssl.SSLError(1, "wrong version number"), "tls"),
         (ValueError(), "other"),
@@ -86,7 +86,7 @@ def test_a_connection_that_is_lost_too_early_is_a_fault(ledger: Ledger, error: E
 
 
 def test_faults_of_each_kind_add_up(ledger: Ledger) -> None:
-    for error in (ConnectionResetError(), TimeoutError(), ConnectionResetError()):
+    for error in (ConnectionResetError(104, "reset"), TimeoutError(), ConnectionResetError(104, "reset")):
         ledger.accept(facts).lost(error)
     assert ledger.counts().faults == {"reset": 2, "timeout": 1}
 

@@ -64,12 +64,13 @@ def test_a_conversation_is_served_when_all_of_the_file_is_sent() -> None:
     service, tally = opened()
     service.receive(sendfile.REQUEST)
     service.sent()
-    service.lost(ConnectionResetError())
+    service.lost(ConnectionResetError(104, "reset"))
     assert tally.ended == ["served"]
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(FileNotFoundError(), Kind.OTHER), (ConnectionResetError(), Kind.RESET), (None, Kind.EOF)]
+    ("error", "kind"),
+    [(FileNotFoundError(), Kind.OTHER), (ConnectionResetError(104, "reset"), Kind.RESET), (None, Kind.EOF)],
 )
 def test_a_file_that_is_not_sent_is_a_fault(error: Exception | None, kind: Kind) -> None:
     service, tally = opened()

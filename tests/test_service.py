@@ -91,7 +91,14 @@ def test_the_right_reply_passes_the_check() -> None:
     Talk(parts=(REQUEST,), reply=REPLY, reply_size=None).check(b"PONG")
 
 
-@pytest.mark.parametrize("reply", [b"", b"PON", b"PONGPONG", b"pong", b"PONG\x00"])
+@pytest.mark.parametrize("reply", [b"", b"PON"])
+def test_a_reply_that_is_cut_short_is_the_streams_end(reply: bytes) -> None:
+    with pytest.raises(TrafficError, match=rf"ended after {len(reply)} of 4 bytes") as caught:
+        Talk(parts=(REQUEST,), reply=REPLY, reply_size=None).check(reply)
+    assert caught.value.kind is Kind.EOF
+
+
+@pytest.mark.parametrize("reply", [b"PONGPONG", b"pong", b"PONG\x00"])
 def test_any_other_reply_breaks_the_protocol(reply: bytes) -> None:
     with pytest.raises(ProtocolError, match=rf"expected the reply b'PONG'.*\({len(reply)} bytes\)") as caught:
         Talk(parts=(REQUEST,), reply=REPLY, reply_size=None).check(reply)

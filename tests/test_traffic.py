@@ -240,7 +240,7 @@ def test_a_visit_reads_the_facts_while_the_connection_is_open() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
-    [(b"PANG", Kind.PROTOCOL), (ConnectionResetError(), Kind.RESET), (ssl.SSLError("bad"), Kind.TLS)],
+    [(b"PANG", Kind.PROTOCOL), (ConnectionResetError(104, "reset"), Kind.RESET), (ssl.SSLError("bad"), Kind.TLS)],
 )
 def test_a_visits_failure_is_translated_and_the_connection_closed(reply: bytes | Exception, kind: Kind) -> None:
     backend = Steps({0: reply})

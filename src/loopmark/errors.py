@@ -96,11 +96,11 @@ def _own_kind(error: BaseException) -> Kind:
             return Kind.TLS
         case TimeoutError():
             return Kind.TIMEOUT
-        # Without a number it is not the system's but made up by asyncio or uvloop: for a handshake that took too long,
-        # and for a stream that ended in its handshake or before something was written.
-        case ConnectionAbortedError(errno=None):
+        # Not the system's, which have a number, but made up by asyncio and uvloop: for a handshake that took too long,
+        # and for a stream that ended in its handshake, or before something was written.
+        case ConnectionAbortedError(args=(str(text),)) if "handshake is taking longer" in text:
             return Kind.TIMEOUT
-        case ConnectionResetError(errno=None):
+        case ConnectionResetError(args=() | ("Connection lost",)):
             return Kind.EOF
         case ConnectionError():
             return Kind.RESET

@@ -3,7 +3,7 @@
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ from loopmark.testing.hostile import Hostile, flipped
 from loopmark.tls import Identity, server_context
 from loopmark.traffic import Target, fetch
 
-SOON = 0.3
+SOON = 0.15
 """Seconds that a client has where it is to give up; all else that it could wait for is far longer."""
 
 _REPLY = PONG * 16
@@ -89,25 +89,15 @@ def client_tells_plaintext(at: Ground) -> None:
 @clause(Where.ALL)
 def client_tells_an_early_end(at: Ground) -> None:
     """A server that ends its stream before the reply is whole is told as the end of the stream, whatever the phase."""
-    phases = {f"the end of the stream {phase}": (script, Kind.EOF) for phase, script in _phases(at, Hostile.cut)}
-    for size in _SIZES:
-        _all_fail(at, phases, reply_size=size)
+    _in_every_phase(at, "the end of the stream", Hostile.cut, Kind.EOF)
     if at.profile is not None:
-        polite = {
-            f"close_notify {phase}": (script, Kind.EOF)
-            for phase, script in _phases(at, lambda peer: peer.raw(peer.goodbye()))
-            if phase in _AFTER_THE_HANDSHAKE
-        }
-        for size in _SIZES:
-            _all_fail(at, polite, reply_size=size)
+        _in_every_phase(at, "close_notify", lambda peer: peer.raw(peer.goodbye()), Kind.EOF, only=_AFTER_THE_HANDSHAKE)
 
 
 @clause(Where.ALL)
 def client_tells_a_reset(at: Ground) -> None:
     """A server that resets the connection is told as a reset, whatever the phase."""
-    for size in _SIZES:
-        resets = {f"a reset {phase}": (script, Kind.RESET) for phase, script in _phases(at, Hostile.reset)}
-        _all_fail(at, resets, reply_size=size)
+    _in_every_phase(at, "a reset", Hostile.reset, Kind.RESET)
 
 
 @clause(Where.ALL)
@@ -160,6 +150,7 @@ def client_reads_byte_by_byte(at: Ground) -> None:
 def client_gives_up_in_time(at: Ground) -> None:
     """A server that falls silent, whatever the phase, or never comes to an end, is given up after the deadline."""
     impatient = replace(at, options=replace(at.options, deadline=SOON))
+    hasty = replace(at, options=replace(at.options, handshake_timeout=SOON))
 
     def stay(peer: Hostile) -> None:
         peer.is_dropped()
@@ -174,10 +165,9 @@ def client_gives_up_in_time(at: Ground) -> None:
                     if not peer.sock.recv(65536):
                         break
 
-    for size in _SIZES:
-        silent = {f"silence {phase}": (script, Kind.TIMEOUT) for phase, script in _phases(at, stay)}
-        _all_fail(impatient, silent, reply_size=size)
+    _in_every_phase(impatient, "silence", stay, Kind.TIMEOUT)
     _all_fail(impatient, {"a reply without an end": (endless, Kind.TIMEOUT)})
+    _in_every_phase(hasty, "silence", stay, Kind.TIMEOUT, only=_OF_THE_HANDSHAKE)
 
 
 def _self_signed(directory: Path) -> Identity:
@@ -197,7 +187,18 @@ def _self_signed(directory: Path) -> Identity:
     return Identity(ca=path, chain=path, key=path.with_suffix(".key"))
 
 
+_OF_THE_HANDSHAKE = ("before the handshake", "after the ClientHello", "in the handshake")
 _AFTER_THE_HANDSHAKE = ("before the request", "after the request", "in the middle of the reply")
+
+
+def _in_every_phase(
+    at: Ground, what: str, harm: Script, kind: Kind, only: Sequence[str] = (*_OF_THE_HANDSHAKE, *_AFTER_THE_HANDSHAKE)
+) -> None:
+    """Do harm in each phase, to clients that read to the end of the stream, and to those that know the reply's size."""
+    for phase, script in _phases(at, harm):
+        for size in _SIZES if phase in _AFTER_THE_HANDSHAKE else _SIZES[:1]:
+            if phase in only:
+                _all_fail(at, {f"{what} {phase}": (script, kind)}, reply_size=size)
 
 
 def _phases(at: Ground, harm: Script) -> Iterator[tuple[str, Script]]:
@@ -236,12 +237,8 @@ def _phases(at: Ground, harm: Script) -> Iterator[tuple[str, Script]]:
         harm(peer)
 
     if at.profile is not None:
-        yield "before the handshake", at_once
-        yield "after the ClientHello", before
-        yield "in the handshake", during
-    yield _AFTER_THE_HANDSHAKE[0], shaken
-    yield _AFTER_THE_HANDSHAKE[1], asked
-    yield _AFTER_THE_HANDSHAKE[2], halfway
+        yield from zip(_OF_THE_HANDSHAKE, (at_once, before, during), strict=True)
+    yield from zip(_AFTER_THE_HANDSHAKE, (shaken, asked, halfway), strict=True)
 
 
 def _go_ahead(at: Ground, peer: Hostile) -> None:
