@@ -1,5 +1,6 @@
 """Every benchmark there is: both sides fit each other without sockets, and every kind of work is proven with them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import pairwise
@@ -394,3 +395,24 @@ def test_a_lookup_calls_no_server(what: str) -> None:
         caller.server = cast("Handle", Doctored(caller.server, {what: 1}, first=1))
         with pytest.raises(FactsError, match=f"{WORDS[what]}: 1 instead of 0"):
             caller.time(UNITS)
+
+
+# The examples of the documentation
+
+
+def documented() -> Iterator[tuple[Conversation, Talk]]:
+    page = (ROOT / "docs/add-a-benchmark.md").read_text(encoding="utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        defined: dict[str, Any] = {}
+        exec(code, defined)
+        for name, benchmark in defined["benchmarks"].items():
+            assert name == benchmark.name
+            for conversation in benchmark.conversations.values():
+                yield from ((conversation, talk) for talk in conversation.talks)
+
+
+def test_the_examples_of_the_documentation_fit_themselves() -> None:
+    found = list(documented())
+    assert len(found) == 3
+    for conversation, talk in found:
+        assert_they_fit(conversation, talk, [list(talk.parts)] * rounds_of(conversation))
