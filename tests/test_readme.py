@@ -115,3 +115,14 @@ def test_every_dependency_has_its_reason_written_down_and_no_other_has() -> None
     page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == wanted
+
+
+def test_every_module_of_the_core_has_its_place_in_the_layout() -> None:
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    layout = page.partition("src/loopmark/\n")[2].partition("```")[0]
+    # Names of modules come before the first two spaces of a line, or alone on it.
+    told = {name for line in layout.splitlines() for name in re.split(r"\s{2,}", line.strip())[0].split(", ")}
+    known = {path.stem for path in (ROOT / "src/loopmark").glob("[!_]*.py")}
+    known |= {f"{path.parent.name}/" for path in (ROOT / "src/loopmark").glob("*/__init__.py")}
+    # These two are mounted from the checkout's own directories.
+    assert known - {"backends/", "benchmarks/"} <= told
