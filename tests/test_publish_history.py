@@ -105,12 +105,22 @@ def test_every_series_has_its_picture_and_two_series_never_share_one(shelf: Path
     assert {path.stem for path in (shelf / "charts").glob("*.svg")} == set(pictures)
 
 
-def test_matrices_smoke_passes_and_fast_runs_of_one_kind_do_not_stop_the_page(shelf: Path) -> None:
-    smoke, fast, other = campaign(1), campaign(2, day=21, blocks=2), campaign(3, day=22)
-    smoke.mode, fast.mode = "smoke", "fast"
-    text = history(shelf, smoke, fast, other)
-    assert "the mode is fast in OLD and default in NEW" in text
-    assert "2026-11-20" not in text
+def test_fast_campaigns_and_smoke_passes_do_not_come_between_neighbours(shelf: Path) -> None:
+    made = [campaign(day, day=day) for day in (20, 21, 22, 23)]
+    made[1].mode, made[2].mode = "smoke", "fast"
+    text = history(shelf, *made)
+    assert [row[3] for row in rows(text, "trio")] == ["-", "passed"]
+    assert "2026-11-21" not in text
+    assert "## Measured once so far\n\n* amd-epyc-2-cores, [2026-11-22 09:15]" in text
+
+
+def test_fast_campaigns_have_a_history_of_their_own(shelf: Path) -> None:
+    made = [campaign(day, day=day, blocks=2) for day in (20, 21)]
+    for each in made:
+        each.mode = "fast"
+    text = history(shelf, *made)
+    assert "Compared by wall. Fast campaigns: few and short blocks." in text
+    assert "blocks in OLD and 2 in NEW give no interval" in text
 
 
 def test_directories_of_several_shelves_have_an_index_each(tmp_path: Path) -> None:

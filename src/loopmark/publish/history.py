@@ -123,11 +123,11 @@ def _once(alone: Sequence[Series]) -> Iterator[str]:
 
 
 def series(entries: Sequence[Entry]) -> list[Series]:
-    """Find what was measured, by label and case.
+    """Find what was measured, by label and case; fast campaigns are no neighbours of others.
 
     Nothing is found of matrices, smoke passes and counts, which have no verdicts.
     """
-    points: dict[tuple[str, str], list[Point]] = {}
+    points: dict[tuple[str, str, bool], list[Point]] = {}
     for entry in sorted(entries, key=lambda each: (each.campaign.started, each.name)):
         if isinstance(entry.content, Counts) or is_smoke(entry.content):
             continue
@@ -135,9 +135,10 @@ def series(entries: Sequence[Entry]) -> list[Series]:
             if plan.case.role is not Role.PAIR:
                 numbers = figures(entry.content, plan)
                 point = Point(entry=entry, campaign=_only(entry.content, plan.case.name), figures=numbers)
-                points.setdefault((entry.content.label, plan.case.name), []).append(point)
+                key = entry.content.label, plan.case.name, entry.content.mode == "fast"
+                points.setdefault(key, []).append(point)
     found: list[Series] = []
-    for (label, case), those in points.items():
+    for (label, case, _), those in points.items():
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", f"{label}-{words.slugs(those[-1].campaign)[case]}").strip("-")
         taken = {each.slug.lower() for each in found}
         free = next(each for number in count(1) if (each := _numbered(slug, number)).lower() not in taken)
@@ -166,8 +167,10 @@ def _only(campaign: Campaign, case: str) -> Campaign:
 
 
 def _section(found: Series) -> Iterator[str]:
+    newest = found.points[-1]
     yield f"### {plain(found.case)}"
-    yield f"Compared by {metric_name(found.points[-1].figures.plan.case.primary)}."
+    fast = " Fast campaigns: few and short blocks." if newest.campaign.mode == "fast" else ""
+    yield f"Compared by {metric_name(newest.figures.plan.case.primary)}.{fast}"
     rows = [row for arm in _arms(found) for row in _rows(found, arm)]
     if rows:
         yield picture(found.chart)
