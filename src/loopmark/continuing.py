@@ -12,7 +12,7 @@ from loopmark import machine, plan, redact
 from loopmark.campaign import REFERENCES, Prepared, Request, equip, runnable
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.plan import Effort
-from loopmark.probe import Survey, survey
+from loopmark.probe import survey
 from loopmark.record import Campaign, Kind
 from loopmark.sameness import changes
 
@@ -43,13 +43,15 @@ def resume(campaign: Campaign, request: Request, seconds: float | None) -> tuple
             )
     if not campaign.cases:
         raise UsageError("the campaign has no cases: run a new one")
-    known = survey(request.plugin)
     if differences := [*_differences(campaign), *_other_references(campaign)]:
         raise UsageError(
             f"blocks of now would not belong to the campaign: {'; '.join(differences)}; run a new one, or go on where "
             "it was begun"
         )
-    for name in _names(campaign, known):
+    known = survey(request.plugin)
+    for planned in campaign.cases:
+        known.registry.benchmark(planned.case.benchmark).conversation(planned.case.variant)
+    for name in _names(campaign):
         runnable(known, name)
     prepared = equip(campaign, known, replace(request, fresh=campaign.fresh), campaign.baseline)
     _reopen(campaign, effort)
@@ -86,7 +88,7 @@ def _other_references(campaign: Campaign) -> Iterator[str]:
             yield f"{name} is another one, {build}"
 
 
-def _names(campaign: Campaign, known: Survey) -> list[str]:
+def _names(campaign: Campaign) -> list[str]:
     """Return the contenders that a campaign needs, in whatever part."""
     names: dict[str | None, None] = {}
     for planned in campaign.cases:
@@ -94,7 +96,6 @@ def _names(campaign: Campaign, known: Survey) -> list[str]:
         for arm in planned.arms:
             if arm.kind not in (Kind.FLOOR, Kind.REFERENCE):
                 names |= {arm.contender: None, arm.caller: None}
-        known.registry.benchmark(planned.case.benchmark).conversation(planned.case.variant)
     return [name for name in names if name is not None]
 
 

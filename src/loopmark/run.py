@@ -119,13 +119,18 @@ class Conductor:
     def _run_blocks(self) -> str:
         """Let the cases take turns; return how it ended."""
         complete = Counter(block.case for block in self.campaign.blocks if not block.field)
-        active = [plan for plan in self.campaign.cases if not plan.ended and len(plan.arms) > 1]
+        active = [plan for plan in self.campaign.cases if not plan.ended]
         capped = False
         while active:
             # Whoever is behind comes first: what ended a campaign that is continued may have come between two cases.
             for plan in sorted(active, key=lambda each: each.next_block):
                 name = plan.case.name
-                if self._left() < self._duration(name):
+                if len(plan.arms) < 2:
+                    active.remove(plan)
+                elif why := self._enough(plan, complete[name]):
+                    plan.ended = why
+                    active.remove(plan)
+                elif self._left() < self._duration(name):
                     active.remove(plan)
                     capped = True
                     plan.ended = "time cap"
@@ -133,15 +138,9 @@ class Conductor:
                         self.campaign.notes.append(
                             f"{name}: no block fitted into the time; one takes about {self._duration(name):.0f} s."
                         )
-                    continue
-                block = self._run_block(plan)
-                if block is not None and not block.field:
-                    complete[name] += 1
-                if len(plan.arms) < 2:
-                    active.remove(plan)
-                elif block is not None and not block.field and (why := self._enough(plan, complete[name])):
-                    plan.ended = why
-                    active.remove(plan)
+                else:
+                    block = self._run_block(plan)
+                    complete[name] += block is not None and not block.field
         return "time cap" if capped else "done"
 
     def _enough(self, plan: CasePlan, complete: int) -> str | None:
@@ -149,7 +148,7 @@ class Conductor:
 
         Stopping on significance finds differences that are none.
         """
-        if complete == self.effort.blocks:
+        if self.effort.blocks is not None and complete >= self.effort.blocks:
             return "blocks"
         target, baseline = self.campaign.target, self.campaign.baseline_of(plan)
         if target is None or not is_time_to_look(complete, needed_blocks(plan, baseline)):
