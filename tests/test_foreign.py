@@ -123,6 +123,27 @@ def test_only_the_primary_metric_of_a_case_gets_verdicts(tmp_path: Path) -> None
                 assert row.interval.level == 0.95
 
 
+def test_idle_connections_are_judged_by_their_memory(tmp_path: Path) -> None:
+    case = replace(SERVER, benchmark="tls_idle", held=25)
+    campaign = campaign_of(cases=[case], floor=False)
+    for block in campaign.blocks:
+        for label, each in block.measurements.items():
+            # As precise as the times are; who needs less of them needs less memory here.
+            block.measurements[label] = replace(
+                each,
+                client_memory=tuple(1e8 * value for value in each.client_cpu),
+                server_memory=tuple(1e8 * value for value in each.server_cpu),
+            )
+    found = compared(written(tmp_path, campaign), *ARMS)
+    judged = [each for each in found.benchmarks if each.judgement is not None]
+    assert [each.name for each in judged] == [stored_name(case.name, Metric.SERVER_MEMORY)]
+    assert {row.file: row.verdict for row in judged[0].rows if row.verdict} == {
+        "uvloop": Verdict.FASTER,
+        "trio": Verdict.SLOWER,
+    }
+    assert all(row.peer_busy is None for row in judged[0].rows)
+
+
 def test_without_the_twin_there_are_intervals_and_no_verdict(tmp_path: Path) -> None:
     benchmark = benchmark_of(compared(written(tmp_path, campaign_of()), "asyncio", "uvloop"))
     (reason,) = benchmark.reasons
@@ -496,9 +517,21 @@ cases = st.builds(
     role=st.just(Role.BOTH),
     peer=st.none(),
     cores=st.sampled_from(Cores),
-    tls=st.none() | st.builds(TLSProfile, version=st.sampled_from(["1.2", "1.3"]), key=st.sampled_from(["p256", "ed"])),
+    tls=st.none()
+    | st.builds(
+        TLSProfile,
+        version=st.sampled_from(["1.2", "1.3"]),
+        key=st.sampled_from(["p256", "ed"]),
+        cipher=st.none() | st.just("ECDHE-ECDSA-AES128-GCM-SHA256"),
+        tickets=st.integers(0, 2),
+        resumed=st.booleans(),
+        client_key=st.none() | st.just("rsa2048"),
+    ),
     burst=st.booleans(),
     connections=st.none() | st.integers(1, 20_000),
+    variant=st.sampled_from(["", "nul", "open-1KiB"]),
+    rtt=st.none() | st.sampled_from([0.5, 1.0, 20.0, 100.0]),
+    held=st.none() | st.integers(0, 5000),
 ) | st.sampled_from([SERVER, CLIENT, replace(SERVER, peer="anyio+uvloop")])
 
 

@@ -220,13 +220,15 @@ def _block(case: Case, number: int, runs: _Runs) -> Block:
 
 
 def _measurement(label: str, run: Run) -> Measurement:
-    """Put the values in the place of all three metrics, since only the benchmark's own one is ever looked at."""
+    """Put the values in the place of all metrics, since only the benchmark's own one is ever looked at."""
     return Measurement(
         arm=label,
         loops=run.loops,
         wall=run.values,
         client_cpu=run.values,
         server_cpu=run.values,
+        client_memory=run.values,
+        server_memory=run.values,
         warmups=(),
         client=UNKNOWN,
         server=UNKNOWN,
@@ -241,7 +243,7 @@ def _peer_busy(name: str, file: File) -> float | None:
     """Return the fixed peer's utilisation: the median over blocks."""
     found = case_of(name)
     peers = {Role.SERVER: Metric.CLIENT_CPU, Role.CLIENT: Metric.SERVER_CPU}
-    if found is None or found[0].role not in peers:
+    if found is None or found[0].role not in peers or found[0].held is not None:
         return None
     case = found[0]
     cpu, wall = (file.series.get(stored_name(case.name, each)) for each in (peers[case.role], Metric.WALL))
