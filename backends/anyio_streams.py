@@ -9,7 +9,7 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -35,8 +35,11 @@ from loopmark.spi import (
     require_go_ahead,
 )
 
-# ssl.SSLError escapes `receive()` where a record is corrupt.
-_LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError, OSError)
+# ssl.SSLError escapes `receive()` where a record is corrupt; NotImplementedError is ours.
+_LOST = (
+    *(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError),
+    *(ssl.SSLError, OSError, NotImplementedError),
+)
 
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -62,8 +65,10 @@ class _AnyioStreams(Backend):
                 await plain.send(options.go_ahead)
                 with anyio.fail_after(options.handshake_timeout):
                     stream = await TLSStream.wrap(plain, server_side=True, ssl_context=tls)
-            except _LOST as error:
+            except BaseException as error:
                 await anyio.aclose_forcefully(plain)
+                if not isinstance(error, _LOST):
+                    raise
                 accept(lambda: _facts(loop, plain)).lost(error)
             else:
                 await handle(stream)
@@ -165,7 +170,9 @@ class _AnyioStreams(Backend):
             async for data, (host, port) in sock:
                 reply = answer(data)
                 if reply is not None:
-                    await sock.sendto(reply, host, port)
+                    # What becomes of an answer is its peer's affair.
+                    with suppress(anyio.BrokenResourceError, OSError):
+                        await sock.sendto(reply, host, port)
 
         async with await anyio.create_udp_socket(local_host=address.host, local_port=address.port) as sock:
             note(lambda: Facts.read(loop=loop, transport=sock, sock=None))
@@ -206,6 +213,8 @@ def _will_pass(error: Exception) -> bool:
 
 
 async def _send_file(stream: ByteStream, file: File) -> None:
+    if file.zero_copy:
+        raise NotImplementedError("anyio has no sendfile")
     # anyio's own files are read in worker threads. Reading one here blocks, for all contenders alike.
     sent = 0
     with open(file.path, "rb") as source:  # noqa: ASYNC230, PTH123  # see above; the fastest of equal ways

@@ -27,6 +27,12 @@ class AsyncioBase(Backend):
         with closing((self.loop_factory or asyncio.new_event_loop)()) as loop:
             return self.api - {feature for feature, method in self.wants.items() if _is_missing(loop, method)}
 
+    def require(self, feature: Feature) -> None:
+        """Raise NotImplementedError if the running loop lacks what this feature takes."""
+        method = self.wants[feature]
+        if _is_missing(asyncio.get_running_loop(), method):
+            raise NotImplementedError(f"this loop has no {method}")
+
     def run(self, main: Main[T], /) -> T:
         with asyncio.Runner(loop_factory=self.loop_factory) as runner:
             return runner.run(main())
@@ -72,10 +78,12 @@ def told_once() -> Iterator[None]:
 
 def _is_missing(loop: asyncio.AbstractEventLoop, method: str) -> bool:
     """Call a method of two arguments in vain: loops have methods that only raise NotImplementedError."""
-    try:
-        loop.run_until_complete(getattr(loop, method)(None, 1))
-    except NotImplementedError:
-        return True
-    except Exception:  # noqa: BLE001  # it complains about its arguments, and so is there
-        return False
+    # Its first step is enough, and that needs no loop that runs.
+    with closing(getattr(loop, method)(None, 1)) as coroutine:
+        try:
+            coroutine.send(None)
+        except NotImplementedError:
+            return True
+        except Exception:  # noqa: BLE001  # it complains about its arguments, and so is there
+            return False
     return False

@@ -109,14 +109,15 @@ class AsyncioProtocol(AsyncioBase):
 async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: ClientTLS, options: Options) -> Connection:
     transport, side = await loop.create_connection(partial(_ClientSide, loop), address.host, address.port)
     try:
-        require_go_ahead(options, await side.next_reply(len(options.go_ahead)))
-        secure = await loop.start_tls(
-            transport,
-            side,
-            tls.context,
-            server_hostname=tls.server_name,
-            ssl_handshake_timeout=options.handshake_timeout,
-        )
+        async with asyncio.timeout(options.handshake_timeout):
+            require_go_ahead(options, await side.next_reply(len(options.go_ahead)))
+            secure = await loop.start_tls(
+                transport,
+                side,
+                tls.context,
+                server_hostname=tls.server_name,
+                ssl_shutdown_timeout=options.close_timeout,
+            )
     except BaseException:
         transport.abort()
         raise
@@ -148,7 +149,9 @@ class _ServerSide(asyncio.Protocol):
         if reply.data:
             self.transport.write(reply.data)
         if reply.file is not None:
-            self._task = self._loop.create_task(self._send_file(reply.file, reply.then))
+            meanwhile = _Meanwhile(self)
+            self.transport.set_protocol(meanwhile)
+            self._task = self._loop.create_task(self._send_file(reply.file, reply.then, meanwhile))
         elif reply.then is Then.CLOSE:
             self.transport.close()
 
@@ -168,7 +171,7 @@ class _ServerSide(asyncio.Protocol):
         self._connections.discard(self.transport)
         self._service.lost(error)
 
-    async def _send_file(self, file: File, then: Then) -> None:
+    async def _send_file(self, file: File, then: Then, meanwhile: "_Meanwhile") -> None:
         try:
             # As asyncio has no files of its own, reading one blocks, for all contenders alike.
             with open(file.path, "rb") as stream:  # noqa: ASYNC230, PTH123  # see above; the fastest of equal ways
@@ -177,20 +180,30 @@ class _ServerSide(asyncio.Protocol):
                 else:
                     sent = await self._copy(stream, file.size)
             file.expect(sent)
-        except OSError as error:
+        # RuntimeError is how a loop refuses sendfile.
+        except (OSError, RuntimeError) as error:
             self._service.lost(error)
             self.transport.abort()
             return
         self._service.sent()
         if then is Then.CLOSE:
             self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.set_protocol(self)
+            for data in meanwhile.arrived:
+                # After another request for a file it is for the next one to keep.
+                self.transport.get_protocol().data_received(data)  # type: ignore[attr-defined]  # a Protocol
 
     async def _copy(self, stream: BinaryIO, size: int) -> int:
+        secure = self.transport.get_extra_info("sslcontext") is not None
         sent = 0
         while sent < size and (piece := stream.read(min(PIECE, size - sent))):
             self.transport.write(piece)
             if self._full is not None:
                 await self._full
+            elif secure:
+                # A TLS transport hears of a loss only after others ran.
+                await asyncio.sleep(0)
             if self.transport.is_closing():
                 break
             sent += len(piece)
@@ -198,6 +211,36 @@ class _ServerSide(asyncio.Protocol):
 
     def _facts(self) -> Facts:
         return _facts(self._loop, self.transport)
+
+
+class _Meanwhile(asyncio.Protocol):
+    """Keeps what arrives while a file is on its way.
+
+    Not by pausing to read: then asyncio's TLS takes, and drops, what is written after the peer's end.
+    """
+
+    __slots__ = ("_side", "arrived")
+
+    def __init__(self, side: _ServerSide) -> None:
+        self._side = side
+        self.arrived: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived.append(data)
+
+    def eof_received(self) -> bool:
+        self.arrived.append(b"")
+        # Stay open for the rest of the file. With TLS a peer that has ended is gone.
+        return self._side.transport.get_extra_info("sslcontext") is None
+
+    def pause_writing(self) -> None:
+        self._side.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._side.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._side.connection_lost(error)
 
 
 class _UpgradedServerSide(_ServerSide):
@@ -230,17 +273,24 @@ class _UpgradedServerSide(_ServerSide):
             self._early.append(data)
 
     async def _begin_tls(self) -> None:
-        timeout = self._options.handshake_timeout
         # Only now, and nothing is awaited in between: the client's first record must find the TLS layer there.
         self.transport.write(self._options.go_ahead)
         try:
             secure = await self._loop.start_tls(
-                self.transport, self, self._context, server_side=True, ssl_handshake_timeout=timeout
+                self.transport,
+                self,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=self._options.handshake_timeout,
+                ssl_shutdown_timeout=self._options.close_timeout,
             )
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:  # ssl.SSLError is one
             self.connection_lost(error)
             return
-        assert secure is not None
+        if secure is None or secure.is_closing():
+            # So asyncio, or uvloop, tells of a transport that was aborted in its handshake, as on leaving.
+            self.connection_lost(None)
+            return
         self._connections.discard(self.transport)
         self._connections.add(secure)
         self.transport, early, self._early = secure, self._early or (), None

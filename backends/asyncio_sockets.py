@@ -61,7 +61,8 @@ class AsyncioSockets(AsyncioBase):
                         service.sent()
                     if reply.then is Then.CLOSE:
                         break
-            except OSError as error:
+            # RuntimeError is how a loop refuses sendfile.
+            except (OSError, RuntimeError) as error:
                 service.lost(error)
             finally:
                 sock.close()
@@ -109,6 +110,7 @@ class AsyncioSockets(AsyncioBase):
     async def serve_datagrams(
         self, answer: Answer, note: Callable[[Callable[[], Facts]], None], address: Address
     ) -> AsyncIterator[Server]:
+        self.require(Feature.DATAGRAMS)
         loop = asyncio.get_running_loop()
         note(lambda: Facts.read(loop=loop, transport=sock, sock=None))
 
@@ -134,6 +136,7 @@ class AsyncioSockets(AsyncioBase):
                 await asyncio.gather(task, return_exceptions=True)
 
     async def open_datagrams(self, address: Address) -> Datagrams:
+        self.require(Feature.DATAGRAMS)
         sock = socket.socket(_family(address), socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.connect(address)

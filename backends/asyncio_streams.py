@@ -33,7 +33,7 @@ class AsyncioStreams(AsyncioBase):
         self, accept: Accept, address: Address, *, tls: ssl.SSLContext | None, options: Options
     ) -> AsyncIterator[Server]:
         loop = asyncio.get_running_loop()
-        at_once = None if options.go_ahead else tls
+        at_once, upgrading = (None, tls) if options.go_ahead else (tls, None)
         handlers: set[asyncio.Task[None]] = set()
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,10 +42,10 @@ class AsyncioStreams(AsyncioBase):
             handlers.add(task)
             service = accept(lambda: _facts(loop, writer))
             try:
-                if tls is not None and options.go_ahead:
+                if upgrading is not None:
                     # Nothing is awaited in between: the client's first record must find the TLS layer there.
                     writer.write(options.go_ahead)
-                    await writer.start_tls(tls, ssl_handshake_timeout=options.handshake_timeout)
+                    await writer.start_tls(upgrading, ssl_handshake_timeout=options.handshake_timeout)
                 while True:
                     reply = service.receive(await reader.read(65536))
                     if reply.data:
@@ -57,8 +57,14 @@ class AsyncioStreams(AsyncioBase):
                     if reply.then is Then.CLOSE:
                         break
                 writer.close()
-                await writer.wait_closed()
-            except (OSError, ssl.SSLError) as error:
+                if upgrading is not None:
+                    # `StreamWriter.start_tls` takes a deadline for this from Python 3.12 on only.
+                    async with asyncio.timeout(options.close_timeout):
+                        await writer.wait_closed()
+                else:
+                    await writer.wait_closed()
+            # RuntimeError is how a loop refuses sendfile.
+            except (OSError, RuntimeError) as error:
                 service.lost(error)
                 writer.transport.abort()
             except asyncio.CancelledError:
@@ -115,10 +121,9 @@ class AsyncioStreams(AsyncioBase):
 async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> Connection:
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
-        require_go_ahead(options, await reader.readexactly(len(options.go_ahead)))
-        await writer.start_tls(
-            tls.context, server_hostname=tls.server_name, ssl_handshake_timeout=options.handshake_timeout
-        )
+        async with asyncio.timeout(options.handshake_timeout):
+            require_go_ahead(options, await reader.readexactly(len(options.go_ahead)))
+            await writer.start_tls(tls.context, server_hostname=tls.server_name)
     except BaseException:
         writer.transport.abort()
         raise
@@ -131,10 +136,14 @@ async def _send_file(loop: asyncio.AbstractEventLoop, writer: asyncio.StreamWrit
         if file.zero_copy:
             sent = await loop.sendfile(writer.transport, stream, 0, file.size, fallback=False)
         else:
+            secure = writer.get_extra_info("sslcontext") is not None
             sent = 0
             while sent < file.size and (piece := stream.read(min(PIECE, file.size - sent))):
                 writer.write(piece)
                 await writer.drain()
+                if secure:
+                    # A TLS transport does not say that it is closing: `drain` hears of a loss only after others ran.
+                    await asyncio.sleep(0)
                 sent += len(piece)
     file.expect(sent)
 

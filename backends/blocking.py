@@ -134,7 +134,7 @@ class Blocking(Backend):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
             if tls is not None:
                 if options.go_ahead:
-                    require_go_ahead(options, sock.recv(len(options.go_ahead), socket.MSG_WAITALL))
+                    require_go_ahead(options, _exactly(sock, len(options.go_ahead)))
                 sock = secure = _wrap(sock, tls.context, tls.server_name)
                 if self._busy:
                     self._busy[threading.get_ident()] = sock
@@ -207,6 +207,8 @@ class Blocking(Backend):
             while not leaving.is_set():
                 try:
                     data, peer = sock.recvfrom(65536)
+                    if leaving.is_set():
+                        break
                     reply = answer(data)
                     if reply is not None:
                         sock.sendto(reply, peer)
@@ -283,6 +285,14 @@ class _DatagramSocket(Datagrams):
 
     def facts(self) -> Facts:
         return Facts.read(loop="none", transport=self._sock, sock=None)
+
+
+def _exactly(sock: Socket, size: int) -> bytes:
+    # Not MSG_WAITALL: a socket with a deadline is a non-blocking one to the system.
+    received = b""
+    while len(received) < size and (data := sock.recv(size - len(received))):
+        received += data
+    return received
 
 
 def _send_file(sock: Socket, file: File) -> None:

@@ -79,7 +79,7 @@ class TrioStreams(Backend):
                             service.sent()
                         if reply.then is Then.CLOSE:
                             break
-            except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+            except (trio.BrokenResourceError, trio.TooSlowError, OSError, NotImplementedError) as error:
                 service.lost(error)
 
         listeners = await trio.open_tcp_listeners(address.port, host=address.host, backlog=options.backlog)
@@ -184,6 +184,8 @@ async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
 
 
 async def _send_file(stream: Stream, file: File) -> None:
+    if file.zero_copy:
+        raise NotImplementedError("trio has no sendfile")
     # trio's own files are read in worker threads. Reading one here blocks, for all contenders alike.
     sent = 0
     with open(file.path, "rb") as source:  # noqa: ASYNC230, PTH123  # see above; the fastest of equal ways
