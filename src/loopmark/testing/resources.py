@@ -45,7 +45,8 @@ def own_socket(*, remote: Address | None = None, local: Address | None = None) -
     for descriptor in _open_descriptors():
         with suppress(OSError), duplicate(descriptor) as sock:
             if _is(remote, sock.getpeername()) and _is(local, sock.getsockname()):
-                return sock.dup()
+                # Not `sock.dup()`: that would make the connection a blocking one, for its owner, too.
+                return socket.socket(fileno=os.dup(descriptor))
     raise BrokenContract(f"there is no connection from {local or 'here'} to {remote or 'anywhere'}")
 
 

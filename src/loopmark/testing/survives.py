@@ -90,7 +90,7 @@ def server_survives_a_failed_handshake(at: Ground) -> None:
     def bare(each: Callable[[Endpoint], None]) -> Callable[[Address], None]:
         def visit(address: Address) -> None:
             with calling() as clients:
-                clients.append(dial(address, patience=at.patience))
+                clients.append(dial(address, go_ahead=at.options.go_ahead, patience=at.patience))
                 each(clients[0])
 
         return visit
