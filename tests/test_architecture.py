@@ -75,6 +75,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"alongside", "counts", "foreign", "regression", "timings"},
     # The second line is the fake executor's.
     "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
+    # Those of the faults against servers, which run in processes of their own.
+    | {"case", "ledger", "limits", "peer", "procfs", "registry", "task"}
     | {"arms", "case", "record", "registry", "task"}
     # Those of the faults against clients: bad certificates, and whole conversations.
     | {"certs", "pem", "traffic"},
