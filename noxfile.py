@@ -111,6 +111,17 @@ def aa(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Do every harm to every server a thousand times; what follows `--` names one contender and goes to pytest."""
+    session.install(".[all]", *_group("tests"))
+    names = [each for each in session.posargs if not each.startswith("-")]
+    others = [each for each in session.posargs if each not in names]
+    chosen = ["-k", " or ".join(f"[{name}]" for name in names)] if names else []
+    environment = {"LOOPMARK_SOAK": "1000"}
+    session.run("pytest", "tests/test_faults_servers.py", "--timeout", "0", *chosen, *others, env=environment)
+
+
+@nox.session
 def studies(session: nox.Session) -> None:
     """Collect a study (-- collect NAME) or render what was collected (-- analyse [SECTION]); see docs/studies.md."""
     session.install("-e", ".[all]", *_group("studies"))

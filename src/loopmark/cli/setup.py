@@ -27,15 +27,29 @@ def certs(*, key: str, client_key: str | None, names: tuple[str, ...], directory
         click.echo(f"{chain}: {certificates.describe(chain)}")
 
 
-@cli.command(epilog="\b\nExamples:\n  loopmark check trio\n  loopmark check mine --plugin mine.py")
+@cli.command(
+    epilog="\b\nExamples:\n  loopmark check trio\n  loopmark check --faults trio\n"
+    "  loopmark check mine --plugin mine.py"
+)
 @click.argument("name", shell_complete=complete_contender)
+@click.option(
+    "--faults", is_flag=True, help="Instead: have bad peers do harm to its server, and see how it stands that."
+)
 @click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
-def check(*, name: str, plugin: Path | None) -> int:
+def check(*, name: str, faults: bool, plugin: Path | None) -> int:
     """Run the contract test on one contender; status 1 when it breaks the contract."""
-    from loopmark.testing import Status, check_backend  # noqa: PLC0415  # no other command needs it
+    # No other command needs these.
+    from loopmark.testing import Status, check_backend  # noqa: PLC0415
+    from loopmark.testing.faults import check_faults  # noqa: PLC0415
 
-    backend = runnable(registry(plugin).contender(name))
-    findings = check_backend(backend, certificates.ensure(), report=lambda finding: click.echo(str(finding)))
+    contender = registry(plugin).contender(name)
+    backend, identity = runnable(contender), certificates.ensure()
+    if faults:
+        findings = check_faults(contender, backend, identity, report=lambda finding: click.echo(str(finding)))
+        what, kept = "faults did harm", f"{name} stands all faults"
+    else:
+        findings = check_backend(backend, identity, report=lambda finding: click.echo(str(finding)))
+        what, kept = "clauses failed", f"{name} keeps the contract"
     failed = sum(finding.status is Status.FAILED for finding in findings)
-    click.echo(f"{name}: {failed} of {len(findings)} clauses failed" if failed else f"{name} keeps the contract")
+    click.echo(f"{name}: {failed} of {len(findings)} {what}" if failed else kept)
     return int(failed > 0)

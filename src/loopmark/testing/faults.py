@@ -15,6 +15,7 @@ from loopmark.errors import LoopmarkError, UsageError
 from loopmark.registry import Contender
 from loopmark.spi import Backend, Feature
 from loopmark.testing.contract import Finding, Status
+from loopmark.testing.endpoint import PATIENCE
 from loopmark.testing.faults_conversation import CONVERSATIONS
 from loopmark.testing.faults_ground import DEADLINES, Fault, Setting, Told
 from loopmark.testing.faults_handshake import HANDSHAKES
@@ -32,10 +33,13 @@ REPETITIONS = 20
 LOG = 8192
 """Bytes that a fault may bring into a server's log, however often it is repeated."""
 
+_WARM_UP = 5
+"""How many these are, when there are few repetitions."""
+
 _OBJECTS, _KIB = 0.5, 1.0
 """Objects and KiB that may stay per repetition: less than one object, and much less than a connection."""
 
-_MORE_OBJECTS, _MORE_KIB = 50, 2048.0
+_MORE_OBJECTS, _MORE_KIB = 50, 8192.0
 """What may stay besides: caches, and what malloc keeps."""
 
 
@@ -70,12 +74,14 @@ def check_faults(
     *,
     only: Collection[str] | None = None,
     repetitions: int = REPETITIONS,
+    patience: float = PATIENCE,
     report: Callable[[Finding], None] = lambda _: None,
 ) -> list[Finding]:
     """Commit every fault, or those named in `only`; return a finding for each, in the order of `FAULTS`.
 
-    `backend` is the contender, loaded, for its features. `report` is called with each finding as soon as it is there.
-    Raises UsageError for an unknown name, and where this system does not allow that many connections.
+    `backend` is the contender, loaded, for its features. A server has failed that has not answered, dropped a peer or
+    cleaned up after `patience` seconds. `report` is called with each finding as soon as it is there. Raises UsageError
+    for an unknown name, and where this system does not allow that many connections.
     """
     known = [each.name for each in FAULTS]
     if unknown := set(only or ()) - set(known):
@@ -83,7 +89,7 @@ def check_faults(
     limits.check(DEADLINES.backlog + MOST)
     findings = []
     with ExitStack() as stack:
-        subjects = _Subjects(contender, identity, stack)
+        subjects = _Subjects(contender, identity, patience, stack)
         for fault in FAULTS:
             if only is None or fault.name in only:
                 findings.append(_check(fault, subjects, _settings(backend), repetitions))
@@ -104,19 +110,21 @@ def _settings(backend: Backend) -> list[Setting]:
 class _Subjects:
     """One server for each setting, started when it is needed, and again where one has ended."""
 
-    def __init__(self, contender: Contender, identity: Identity, stack: ExitStack) -> None:
-        self._contender, self._identity, self._stack = contender, identity, stack
+    def __init__(self, contender: Contender, identity: Identity, patience: float, stack: ExitStack) -> None:
+        self._contender, self._identity, self._patience, self._stack = contender, identity, patience, stack
         self._running: dict[Setting, Subject] = {}
 
     def __getitem__(self, setting: Setting) -> Subject:
         if setting not in self._running:
-            self._running[setting] = self._stack.enter_context(under_attack(self._contender, setting, self._identity))
+            self._running[setting] = self._stack.enter_context(
+                under_attack(self._contender, setting, self._identity, self._patience)
+            )
         return self._running[setting]
 
     def forget(self, setting: Setting) -> str:
-        """Have the next one start a new server, as this one is gone or not what it was; return its last words."""
+        """Have the next one start a new server, as this one is not what it was; return its end, if it came to one."""
         subject = self._running.pop(setting, None)
-        return subject.last_words() if subject else ""
+        return f"; {subject.obituary()}" if subject and subject.has_ended() else ""
 
 
 def _check(fault: Fault, subjects: _Subjects, can: list[Setting], repetitions: int) -> Finding:
@@ -131,8 +139,7 @@ def _check(fault: Fault, subjects: _Subjects, can: list[Setting], repetitions: i
             reasons[str(error)] = None
         except (BrokenContract, LoopmarkError, OSError, EOFError) as error:
             said = str(error) if isinstance(error, BrokenContract) else f"{type(error).__name__}: {error}"
-            words = subjects.forget(setting)
-            status, reasons = Status.FAILED, {f"{said} ({setting}){words and '; its log ends with: '}{words}": None}
+            status, reasons = Status.FAILED, {f"{said} ({setting}{subjects.forget(setting)})": None}
             break
         else:
             status = Status.OK
@@ -144,20 +151,22 @@ def _commit(fault: Fault, subject: Subject, repetitions: int) -> str:
     """Commit it, and look at the server before and after; return what the server's account says."""
     target = subject.target
     count = max(repetitions, fault.least(target))
-    # What the first ones bring into memory stays, and is no leak. Where a server only waits, a few repetitions do without.
+    # What the first ones bring into memory stays, and is no leak. A few slow ones do without, unjudged in memory.
     thorough = repetitions > REPETITIONS
-    warm = thorough or not fault.is_slow
+    warm = thorough or not fault.slow
     if warm:
-        fault.attack(target, fault.at_once)
+        fault.attack(target, fault.at_once if thorough else _WARM_UP)
     target.require_answer()
     before = subject.settled()
     fault.attack(target, count)
     target.require_answer()
-    after = subject.settled(before)
+    leak = _leak(fault, subject)
+    after = subject.settled(before, objects=int(_MORE_OBJECTS + count * (_OBJECTS + (leak.objects if leak else 0))))
     logged = after.log - before.log
     expect(logged <= LOG, f"{count} times are {logged} bytes in the log")
-    leak = _leak(fault, subject)
-    _require_no_leak(before, after, count, leak, memory=warm)
+    # How many connections there are at the same time is not ours to say where they wait to be accepted.
+    if warm and fault.told is not Told.ANY:
+        _require_memory(before, after, count, leak)
     told = _account(fault, before, after, count)
     return told if leak is None else f"{told}, within a known leak ({leak.link})"
 
@@ -169,14 +178,12 @@ def _leak(fault: Fault, subject: Subject) -> Leak | None:
     return next((leak for leak in LEAKS if subject.loop.startswith(leak.loop) and here in leak.versions), None)
 
 
-def _require_no_leak(before: State, after: State, count: int, leak: Leak | None, *, memory: bool) -> None:
-    objects = after.objects - before.objects
-    most = _MORE_OBJECTS + count * (_OBJECTS + (leak.objects if leak else 0))
-    expect(objects <= most, f"{count} times leave {objects} objects behind")
-    if memory and before.memory_kib is not None and after.memory_kib is not None:
-        kib = after.memory_kib - before.memory_kib
-        most = _MORE_KIB + count * (_KIB + (leak.kib if leak else 0.0))
-        expect(kib <= most, f"{count} times leave {kib:.0f} KiB of memory behind")
+def _require_memory(before: State, after: State, count: int, leak: Leak | None) -> None:
+    if before.memory_kib is None or after.memory_kib is None:
+        return
+    kib = after.memory_kib - before.memory_kib
+    most = _MORE_KIB + count * (_KIB + (leak.kib if leak else 0.0))
+    expect(kib <= most, f"{count} times leave {kib:.0f} KiB of memory behind")
 
 
 def _account(fault: Fault, before: State, after: State, count: int) -> str:

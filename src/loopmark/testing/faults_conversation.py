@@ -2,6 +2,7 @@
 
 # ruff: noqa: D401  # a fault's docstring says what the peer does
 
+import time
 from contextlib import suppress
 
 from loopmark.errors import Kind
@@ -10,10 +11,7 @@ from loopmark.testing.faults_ground import BOTH, VERSIONS, Fault, Target, Told, 
 from loopmark.testing.ground import PING, PONG, BrokenContract, expect
 from loopmark.testing.hostile import DATA, Hostile, flipped, garbage, oversized
 
-ENDLESS = 64 << 20
-"""Bytes after which we give up; far more than the buffers between two processes hold."""
-
-_PIECE = PING * 4000
+_PIECE = PING * 16000
 
 
 @fault(Kind.TLS, settings=VERSIONS)
@@ -66,16 +64,16 @@ def cut_ping(to: Target, count: int) -> None:
     all_are_dropped(count, begin)
 
 
-@fault(Kind.PROTOCOL, settings=BOTH)
+@fault(Kind.PROTOCOL, settings=BOTH, slow=True)
 def endless_ping(to: Target, count: int) -> None:
-    """A peer says PING for ever, and reads nothing."""
+    """A peer says PING for ever, reads nothing, and is dropped at the latest when the deadline for the end has come."""
 
     def begin(_: int) -> Hostile:
         peer = to.converse()
-        sent = 0
-        # A timeout would be one of ours: a server that neither reads nor drops.
+        sent, end = 0, time.monotonic() + to.patience
+        # A timeout of ours is a failure, too: the server neither reads nor drops.
         with suppress(ConnectionError):
-            while sent < ENDLESS:
+            while time.monotonic() < end:
                 peer.send(_PIECE)
                 sent += len(_PIECE)
             raise BrokenContract(f"the server has taken {sent} bytes of PING and not dropped the peer")
@@ -133,7 +131,7 @@ def cut_after_pong(to: Target, count: int) -> None:
     all_are_dropped(count, begin)
 
 
-@fault(settings=VERSIONS, told=Told.SERVED)
+@fault(settings=VERSIONS, told=Told.SERVED, slow=True)
 def no_close_notify(to: Target, count: int) -> None:
     """A peer never answers close_notify and stays."""
     all_are_dropped(count, lambda _: _served(to))

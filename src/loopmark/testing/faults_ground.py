@@ -9,7 +9,6 @@ from enum import StrEnum
 
 from loopmark.errors import Kind
 from loopmark.spi import Address, ClientTLS, Options, TLSProfile
-from loopmark.testing.endpoint import PATIENCE
 from loopmark.testing.ground import GO_AHEAD, PING, PONG, BrokenContract, expect
 from loopmark.testing.hostile import Hostile, client_hello
 from loopmark.testing.peers import call
@@ -17,8 +16,8 @@ from loopmark.testing.peers import call
 BATCH = 20
 """How many bad peers there are at the same time, at most."""
 
-DEADLINES = Options(handshake_timeout=0.4, close_timeout=0.2, backlog=1024)
-"""Of the servers: short, so that waiting for them takes no time, and long beside a handshake; and a queue to be filled."""
+DEADLINES = Options(handshake_timeout=0.4, close_timeout=0.1, backlog=1024)
+"""Of the servers: short, as somebody waits for them, and long beside a handshake; and a queue that can be filled."""
 
 
 class Setting(StrEnum):
@@ -56,7 +55,7 @@ class Target:
     address: Address
     tls: ClientTLS | None
     pid: int
-    patience: float = PATIENCE
+    patience: float
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -114,16 +113,13 @@ class Fault:
     """How many times make all of it."""
     at_once: int = BATCH
     """How many there are at the same time, at most."""
+    slow: bool = False
+    """Whether somebody has to wait for its end."""
 
     @property
     def name(self) -> str:
         """The function's name."""
         return self.attack.__name__
-
-    @property
-    def is_slow(self) -> bool:
-        """Tell whether a server can only wait for the end of it."""
-        return self.kinds == {Kind.TIMEOUT}
 
     @property
     def promise(self) -> str:
@@ -137,10 +133,11 @@ def fault(
     told: Told = Told.FAULT,
     least: Callable[[Target], int] = lambda _: 1,
     at_once: int = BATCH,
+    slow: bool = False,
 ) -> Callable[[Callable[[Target, int], None]], Fault]:
     """Make a function a fault: its name is the fault's, its docstring says what the peer does."""
     return lambda attack: Fault(
-        attack=attack, settings=settings, told=told, kinds=frozenset(kinds), least=least, at_once=at_once
+        attack=attack, settings=settings, told=told, kinds=frozenset(kinds), least=least, at_once=at_once, slow=slow
     )
 
 

@@ -34,7 +34,7 @@ def connect_and_close(to: Target, count: int) -> None:
     all_are_dropped(count, lambda _: _closed(to.connect()))
 
 
-@fault(Kind.TIMEOUT, settings=UPGRADED, told=Told.LIBRARY)
+@fault(Kind.TIMEOUT, settings=UPGRADED, told=Told.LIBRARY, slow=True)
 def connect_and_silence(to: Target, count: int) -> None:
     """A peer connects and says nothing until the deadline for handshakes."""
     all_are_dropped(count, lambda _: to.connect())
@@ -53,7 +53,7 @@ def cut_hello(to: Target, count: int) -> None:
     all_are_dropped(count, begin)
 
 
-@fault(Kind.TIMEOUT, told=Told.LIBRARY)
+@fault(Kind.TIMEOUT, told=Told.LIBRARY, slow=True)
 def silence_in_the_hello(to: Target, count: int) -> None:
     """A peer stops in its ClientHello, within the header, after it, or before the last byte, and stays silent."""
 
@@ -103,7 +103,7 @@ def no_common_cipher(to: Target, count: int) -> None:
     all_are_dropped(count, lambda _: _sends(to, without_ciphers(to.hello())))
 
 
-@fault(Kind.TIMEOUT, told=Told.LIBRARY, least=lambda _: MANY, at_once=MANY)
+@fault(Kind.TIMEOUT, told=Told.LIBRARY, least=lambda _: MANY, at_once=MANY, slow=True)
 def a_thousand_silent(to: Target, count: int) -> None:
     """A thousand peers at once connect and say nothing, and beside them a good one is served."""
 
@@ -124,7 +124,15 @@ def silence_on_plain_tcp(to: Target, count: int) -> None:
         _closed(peer)
 
 
-@fault(Kind.EOF, Kind.RESET, Kind.TIMEOUT, settings=frozenset({Setting.PLAIN}), least=lambda _: MANY, at_once=MANY)
+@fault(
+    Kind.EOF,
+    Kind.RESET,
+    Kind.TIMEOUT,
+    settings=frozenset({Setting.PLAIN}),
+    least=lambda _: MANY,
+    at_once=MANY,
+    slow=True,
+)
 def a_thousand_silent_on_plain_tcp(to: Target, count: int) -> None:
     """A thousand peers at once connect, say nothing while a good one is served, and close."""
     for start in range(0, count, MANY):

@@ -1,4 +1,4 @@
-"""A peer that renegotiates, which Python's ssl cannot: OpenSSL itself is called, by way of the extension that has it."""
+"""A peer that renegotiates. Python's ssl cannot, so OpenSSL itself is called, through the extension that has it."""
 
 # ruff: noqa: D401  # a fault's docstring says what the peer does
 

@@ -28,34 +28,35 @@ EXHAUSTED = 0.3
 _ABANDONED = (Kind.EOF, Kind.RESET, Kind.TIMEOUT)
 
 
-@fault(*_ABANDONED, settings=BOTH, told=Told.ANY)
-def no_descriptors(to: Target, _count: int) -> None:
+@fault(*_ABANDONED, settings=BOTH, told=Told.ANY, slow=True)
+def no_descriptors(to: Target, count: int) -> None:
     """Peers connect, and the server has no descriptor for most of them; then they go, and it has some again."""
-    with _few_descriptors(to.pid), ExitStack() as stack:
-        for _ in range(SPARE + MOST):
-            peer = stack.enter_context(socket.create_connection(to.address, timeout=to.patience))
-            peer.settimeout(to.patience)
-        time.sleep(EXHAUSTED)
-    to.require_answer()
+    for _ in range(0, count, BATCH):
+        with _few_descriptors(to.pid), ExitStack() as stack:
+            for _ in range(SPARE + MOST):
+                stack.enter_context(socket.create_connection(to.address, timeout=to.patience))
+            time.sleep(EXHAUSTED)
+        to.require_answer()
 
 
-@fault(*_ABANDONED, settings=BOTH, told=Told.ANY)
-def full_accept_queue(to: Target, _count: int) -> None:
+@fault(*_ABANDONED, settings=BOTH, told=Told.ANY, slow=True)
+def full_accept_queue(to: Target, count: int) -> None:
     """While the server stands still, more peers connect than its accept queue holds."""
-    before = procfs.listen_overflows(to.pid)
-    with ExitStack() as stack:
-        os.kill(to.pid, signal.SIGSTOP)
-        try:
-            # The queue takes one more than its length.
-            for _ in range(DEADLINES.backlog + 1 + MOST):
-                peer = stack.enter_context(socket.socket(to.family))
-                peer.setblocking(False)
-                peer.connect_ex(to.address)
-        finally:
-            os.kill(to.pid, signal.SIGCONT)
-    after = procfs.listen_overflows(to.pid)
-    expect(after is None or before != after, "no accept queue has overflowed")
-    to.require_answer()
+    for _ in range(0, count, BATCH):
+        before = procfs.listen_overflows(to.pid)
+        with ExitStack() as stack:
+            os.kill(to.pid, signal.SIGSTOP)
+            try:
+                # The queue takes one more than its length.
+                for _ in range(DEADLINES.backlog + 1 + MOST):
+                    peer = stack.enter_context(socket.socket(to.family))
+                    peer.setblocking(False)
+                    peer.connect_ex(to.address)
+            finally:
+                os.kill(to.pid, signal.SIGCONT)
+        after = procfs.listen_overflows(to.pid)
+        expect(after is None or before != after, "no accept queue has overflowed")
+        to.require_answer()
 
 
 @contextmanager

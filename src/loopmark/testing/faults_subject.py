@@ -13,10 +13,9 @@ from typing import Any
 from loopmark import procfs
 from loopmark.case import Case, Cores, Role
 from loopmark.ledger import Counts
-from loopmark.peer import Handle, spawned
+from loopmark.peer import Handle, ServerEndedError, spawned
 from loopmark.registry import Contender, registry
 from loopmark.task import Task
-from loopmark.testing.endpoint import PATIENCE
 from loopmark.testing.faults_ground import DEADLINES, Setting, Target
 from loopmark.testing.ground import BrokenContract
 from loopmark.tls import Identity, client_tls
@@ -73,36 +72,50 @@ class Subject:
             log=self.log.stat().st_size,
         )
 
-    def settled(self, before: State | None = None) -> State:
-        """Wait until it holds no more than `before`, by default no connection; raises BrokenContract if it goes on."""
-        end = time.monotonic() + PATIENCE
+    def settled(self, before: State | None = None, *, objects: int = 0) -> State:
+        """Wait until it holds no more than `before`, by default no connection, and so many `objects` more at most.
+
+        Raises BrokenContract if that never comes.
+        """
+        end = time.monotonic() + self.target.patience
         while True:
             now = self.state()
-            left = _left(before, now)
+            left = _left(before, now, objects)
             if not left:
                 return now
             if time.monotonic() > end:
                 raise BrokenContract(f"it is left with {', '.join(left)}")
             time.sleep(0.01)
 
-    def last_words(self) -> str:
-        """Return the end of what it has written to standard error, on one line."""
-        return " ".join(self.log.read_text(errors="replace").split())[-300:]
+    def has_ended(self) -> bool:
+        """Tell whether it is there no more."""
+        try:
+            self.handle.ask("counts")
+        except ServerEndedError:
+            return True
+        return False
+
+    def obituary(self) -> str:
+        """Say that it has ended, with the end of what it has written to standard error, all on one line."""
+        words = " ".join(self.log.read_text(errors="replace").split())[-200:]
+        return f"the server has ended with: {words}" if words else "the server has ended without a word"
 
 
-def _left(before: State | None, now: State) -> list[str]:
+def _left(before: State | None, now: State, objects: int) -> list[str]:
     if before is None:
         return [f"{now.counts.open} open connections"] if now.counts.open else []
     was = before.held()
-    return [
+    left = [
         f"{count} {name} instead of {was[name]}"
         for name, count in now.held().items()
         if count is not None and count > (was[name] or 0)
     ]
+    more = now.objects - before.objects
+    return [*left, f"{more} more objects"] if more > objects else left
 
 
 @contextmanager
-def under_attack(contender: Contender, setting: Setting, identity: Identity) -> Iterator[Subject]:
+def under_attack(contender: Contender, setting: Setting, identity: Identity, patience: float) -> Iterator[Subject]:
     """Start a server; it is ended, and waited for, on leaving."""
     profile = setting.profile
     benchmark = "tcp_pingpong" if profile is None else "tls_pingpong"
@@ -120,7 +133,7 @@ def under_attack(contender: Contender, setting: Setting, identity: Identity) -> 
             with spawned(task, stderr=descriptor) as handle:
                 handle.wait_until_ready()
                 tls = client_tls(profile, identity) if profile else None
-                target = Target(setting=setting, address=handle.address, tls=tls, pid=handle.pid)
+                target = Target(setting=setting, address=handle.address, tls=tls, pid=handle.pid, patience=patience)
                 yield Subject(target=target, loop=_loop(target, handle), handle=handle, log=log)
         finally:
             os.close(descriptor)

@@ -1,0 +1,113 @@
+"""What bad peers and a short system do to every contender's server, and that what they do to a bad one is seen."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import NAMES
+
+from loopmark.errors import UsageError
+from loopmark.registry import registry
+from loopmark.spi import Backend, TLSProfile
+from loopmark.testing import Finding, Status, require_kept
+from loopmark.testing.faults import FAULTS, REPETITIONS, check_faults
+from loopmark.testing.hostile import client_hello, flipped, garbage, of_tls_1_0, oversized, without_ciphers
+from loopmark.tls import Identity, client_tls
+
+SOAK = int(os.environ.get("LOOPMARK_SOAK", REPETITIONS))
+BAD = Path(__file__).parent / "bad_servers.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_contender_stands_every_fault(name: str, load: Callable[[str], Backend], identity: Identity) -> None:
+    reported: list[Finding] = []
+    findings = check_faults(registry().contender(name), load(name), identity, repetitions=SOAK, report=reported.append)
+    require_kept(findings)
+    assert reported == findings
+    assert [each.clause for each in findings] == [each.name for each in FAULTS]
+    assert sum(each.status is Status.OK for each in findings) > len(FAULTS) / 3
+
+
+CAUGHT = {
+    ("dies", "garbage_for_a_record"): "the server has ended without a word",
+    ("hangs", "connect_and_silence"): "the peer is kept for ever",
+    ("hangs", "no_close_notify"): "the peer is kept for ever",
+    ("keeps_sockets", "reset_before_ping"): "descriptors instead of",
+    ("keeps_tasks", "wrong_ping"): "coroutines instead of",
+    ("keeps_objects", "cut_ping"): "more objects",
+    ("keeps_memory", "cut_ping"): "KiB of memory behind",
+    ("talks", "wrong_ping"): "bytes in the log",
+    ("forgets", "flipped_bit"): "it is left with 20 open connections",
+    ("mixes_up", "flipped_bit"): "the server tells 20 timeout, and not tls",
+    ("gives_up", "no_descriptors"): "the server has ended without a word",
+}
+
+
+@pytest.mark.parametrize(("name", "fault"), CAUGHT)
+def test_what_a_bad_server_does_is_seen(name: str, fault: str, identity: Identity) -> None:
+    contender = registry(BAD).contender(name)
+    (finding,) = check_faults(contender, contender.load(), identity, only=[fault], patience=1.0)
+    assert finding.status is Status.FAILED
+    assert CAUGHT[name, fault] in finding.reason
+
+
+def test_the_sound_server_that_bad_ones_were_made_from_stands_what_they_do_not(identity: Identity) -> None:
+    contender = registry(BAD).contender("sound")
+    faults = {fault for _, fault in CAUGHT}
+    findings = check_faults(contender, contender.load(), identity, only=faults)
+    assert {each.clause: each.status for each in findings} == dict.fromkeys(faults, Status.OK), findings
+
+
+def test_every_fault_says_in_one_sentence_what_is_done() -> None:
+    for fault in FAULTS:
+        assert fault.promise.endswith("."), fault.name
+        assert "\n" not in fault.promise, fault.name
+    assert len({each.name for each in FAULTS}) == len(FAULTS)
+
+
+def test_an_unknown_fault_is_wrong_usage(load: Callable[[str], Backend], identity: Identity) -> None:
+    with pytest.raises(UsageError, match="unknown fault rain; there are plaintext"):
+        check_faults(registry().contender("blocking"), load("blocking"), identity, only=["rain"])
+
+
+@pytest.fixture
+def hello(identity: Identity) -> bytes:
+    tls = client_tls(TLSProfile(version="1.2"), identity)
+    return client_hello(tls.context, tls.server_name)
+
+
+def test_a_hello_without_ciphers_is_the_same_but_for_its_ciphers(hello: bytes) -> None:
+    changed = without_ciphers(hello)
+    assert len(changed) == len(hello)
+    places = [at for at, (one, other) in enumerate(zip(hello, changed, strict=True)) if one != other]
+    start = 44 + hello[43]
+    size = int.from_bytes(hello[start : start + 2])
+    assert start + 2 <= min(places) <= max(places) < start + 2 + size
+    assert changed[start + 2 :][:size] == b"\x00\x02" * (size // 2)
+
+
+def test_a_hello_of_tls_1_0_differs_in_its_version_only(hello: bytes) -> None:
+    changed = of_tls_1_0(hello)
+    assert (hello[9:11], changed[9:11]) == (b"\x03\x03", b"\x03\x01")
+    assert (changed[:9], changed[11:]) == (hello[:9], hello[11:])
+
+
+def test_an_oversized_record_is_as_long_as_it_says() -> None:
+    record = oversized(23)
+    assert record[:3] == b"\x17\x03\x03"
+    assert len(record) == 5 + int.from_bytes(record[3:5]) > 5 + 2**14 + 2048
+
+
+@pytest.mark.parametrize("bit", [0, 7, 8, 23, 24, 1000])
+def test_one_bit_of_a_records_body_is_flipped(bit: int) -> None:
+    record = b"\x17\x03\x03\x00\x03abc"
+    damaged = flipped(record, bit)
+    assert damaged[:5] == record[:5]
+    assert (int.from_bytes(record) ^ int.from_bytes(damaged)).bit_count() == 1
+
+
+def test_garbage_is_the_same_again_and_never_a_record() -> None:
+    assert garbage(300, 1) == garbage(300, 1) != garbage(300, 2)
+    assert len(garbage(300, 1)) == 300
+    assert {garbage(300, seed)[0] for seed in range(50)} == {255}
