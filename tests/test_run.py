@@ -576,7 +576,7 @@ def test_a_deadline_grows_with_the_connections_of_an_arm() -> None:
     acted.play()
     for order in acted.executor.orders:
         connections = order.loops * (order.warmups + max(order.values, 1))
-        assert order.deadline == pytest.approx(60.0 + 0.02 * connections)
+        assert order.deadline == pytest.approx(120.0 + 0.02 * connections)
 
 
 def test_a_campaign_that_came_to_nothing_can_still_be_encoded() -> None:

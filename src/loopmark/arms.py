@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from loopmark import deadlines
 from loopmark.case import Case, Role
 from loopmark.errors import LoopmarkError
 from loopmark.plan import Effort, alive_together, held_of, loops_for, surplus_of, untimed_of, values_of
@@ -193,11 +194,6 @@ class Arms:
                 floor=arm.kind is Kind.FLOOR,
                 fresh=fresh or is_field,
                 pinned=not is_field,
-                deadline=_deadline(max(loops, held), plan.case),
+                deadline=deadlines.of_step(client.options, max(loops, held), plan.case),
             )
         )
-
-
-def _deadline(connections: int, case: Case) -> float:
-    """Seconds until a step of an arm counts as stuck: 20 ms for every connection, ten round trips, and a minute."""
-    return 60.0 + connections * (0.02 + 10 * (case.rtt or 0.0) / 1000 / case.concurrency)

@@ -18,12 +18,13 @@ import pyperf
 
 from loopmark import network, procfs, tls, wire
 from loopmark.case import Benchmark, Conversation, Traffic
+from loopmark.deadlines import of_traffic
 from loopmark.errors import FactsError, LoopmarkError, VoidError, translate
 from loopmark.peer import Handle, LoopWitness, die_with_parent, place, settle, spawned
 from loopmark.readings import Readings
 from loopmark.relay import RecordingRelay
 from loopmark.resumption import resume_from_now_on
-from loopmark.spi import Backend, Facts, TLSProfile
+from loopmark.spi import Backend, Facts, Main, T, TLSProfile
 from loopmark.task import Order, Task, order_from
 from loopmark.traffic import DATAGRAM_DEADLINE, Stopwatch, Target, converse, fetch, hold, release, visit
 from loopmark.turns import Turns
@@ -163,7 +164,7 @@ class Caller:
         Raises FactsError when a fact contradicts the case.
         """
         if self.conversation.traffic is Traffic.DATAGRAMS:
-            facts, theirs = self.backend.run(self._send)
+            facts, theirs = self.backend.run(lambda: self._within(1, self._send))
             self.loops.check(facts.loop)
             return _check_facts(facts, theirs, profile=None, nodelay=None)
         resumed = self.case.tls is not None and self.case.tls.resumed
@@ -172,12 +173,17 @@ class Caller:
             resume_from_now_on(self.target.tls, self.target.address, self.target.talk, self.task.options)
         facts = self.backend.run(lambda: visit(self.backend, self.target))
         self.loops.check(facts.loop)
-        theirs = self.backend.run(lambda: self._hold(self.conversation.slots or at_once))
+        held = self.conversation.slots or at_once
+        theirs = self.backend.run(lambda: self._within(held, lambda: self._hold(held)))
         return _check_facts(facts, theirs, profile=self.case.tls, nodelay=self.task.options.nodelay)
 
     def warm_up(self, connections: int) -> None:
         """Make untimed connections, where there is no warm-up value."""
         self.backend.run(lambda: self._converse(_untimed(), connections, min(connections, self.case.concurrency)))
+
+    async def _within(self, units: int, job: Main[T]) -> T:
+        """Bound what is not timed; values are bounded from outside, as a timer costs each of a loop's wake-ups time."""
+        return await self.backend.within(of_traffic(self.task.options, units), job)
 
     async def _converse(self, watch: Stopwatch, count: int, concurrency: int) -> tuple[int, int]:
         return await converse(self.backend, self.target, self.conversation, watch, count=count, concurrency=concurrency)

@@ -3,18 +3,19 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from loopmark import certs, limits, machine, network, nginx_setup, plan, tls
 from loopmark.arms import Assign
 from loopmark.case import UNITS, Benchmark, Case, Cores, Role, Traffic
+from loopmark.deadlines import CONVERSATION, deadlines
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey, survey
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Outcome
 from loopmark.registry import ALIASES
-from loopmark.spi import Feature, Options, TLSProfile
+from loopmark.spi import Feature, TLSProfile
 from loopmark.task import Task
 from loopmark.tls import Identity
 from loopmark.verdicts import MARGIN
@@ -46,6 +47,7 @@ class Request:
     seed: int | None = None
     plugin: Path | None = None
     certificates: Path | None = None
+    deadline: float = CONVERSATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +306,8 @@ def _assigner(
             client_core = server_core
 
         conversation = known.registry.benchmark(case.benchmark).conversation(case.variant)
+        key = case.tls.key if case.tls else None
+        patience = deadlines(case.concurrency, key, conversation=request.deadline)
 
         def task(name: str, cpu: int | None) -> Task:
             return Task(
@@ -312,7 +316,7 @@ def _assigner(
                 case=case,
                 identity=identities[case.tls] if case.tls else None,
                 cpu=cpu,
-                options=Options(go_ahead=conversation.go_ahead),
+                options=replace(patience, go_ahead=conversation.go_ahead),
             )
 
         ours = [known.findings[name] for name in (server, client) if name in known.findings]

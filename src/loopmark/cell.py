@@ -7,18 +7,19 @@ interleave contenders: files made one after the other give ratios, but no verdic
 import contextlib
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pyperf
 
 from loopmark.caller import Caller, Value
 from loopmark.case import ROLES, Case, Cores, Metric, Role, stored_name
+from loopmark.deadlines import deadlines
 from loopmark.errors import LoopmarkError
 from loopmark.limits import cores
 from loopmark.peer import Handle, spawned
 from loopmark.plan import MINIMUM_VALUE, PEERS, Axes, cases_of
 from loopmark.registry import Registry, registry
-from loopmark.spi import Options
 from loopmark.task import Task
 from loopmark.tls import Identity
 
@@ -114,7 +115,8 @@ def _tasks(args: Namespace, known: Registry) -> tuple[Case, Task, Task]:
         peer=known.contender(args.peer).name,
         cores=len(set(pair)) if pair else 0,
     )[0]
-    options = Options(go_ahead=benchmark.conversation(case.variant).go_ahead)
+    patience = deadlines(case.concurrency, case.tls.key if case.tls else None)
+    options = replace(patience, go_ahead=benchmark.conversation(case.variant).go_ahead)
     client_core, server_core = pair or (None, None)
     if case.cores is Cores.SHARED:
         client_core = server_core

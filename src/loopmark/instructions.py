@@ -206,6 +206,7 @@ def _slowed(task: Task, case: Case, core: int) -> Task:
         task.options,
         handshake_timeout=task.options.handshake_timeout * callgrind.SLOWDOWN,
         close_timeout=task.options.close_timeout * callgrind.SLOWDOWN,
+        deadline=task.options.deadline * callgrind.SLOWDOWN,
     )
     return dataclasses.replace(task, case=case, cpu=core, options=options)
 

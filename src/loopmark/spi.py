@@ -68,7 +68,7 @@ class Options:
     nodelay: bool = True
     handshake_timeout: float = 60.0
     close_timeout: float = 30.0
-    deadline: float = 120.0
+    deadline: float = 60.0
     """For a client's whole conversation, from connect to close; what takes longer has failed."""
     go_ahead: bytes = b""
     source: str = ""

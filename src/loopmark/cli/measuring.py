@@ -26,6 +26,7 @@ from loopmark.cli.options import (
     positive,
     request_of,
 )
+from loopmark.deadlines import CONVERSATION
 from loopmark.errors import UsageError
 from loopmark.registry import registry
 from loopmark.tls import VERSIONS
@@ -174,6 +175,14 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     help="Count instructions with valgrind instead of taking time, one connection at a time by default: for gates on "
     "machines that are too noisy for time.",
 )
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=CONVERSATION,
+    show_default=True,
+    metavar="S",
+    help="Seconds that one conversation may take; where many handshakes queue, time for those is added.",
+)
 @click.option("--fresh", is_flag=True, hidden=True)
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
 @click.option(
@@ -211,7 +220,7 @@ def run(  # click's options are described where they are declared
     if max_time is not None and not math.isfinite(max_time):
         raise UsageError(f"--max-time {max_time}: give a number of seconds")
     if continued is not None:
-        request = Request(plugin=wishes["plugin"], certificates=wishes["certificates"])
+        request = Request(plugin=wishes["plugin"], certificates=wishes["certificates"], deadline=wishes["deadline"])
         return go_on(continued, request, max_time, wanted=not no_progress)
     if everything:
         if not fast or rigorous or blocks is not None or target is not None:

@@ -16,6 +16,7 @@ from loopmark import certs, eventlog, limits, tls
 from loopmark.case import UNITS, Benchmark, Conversation, Traffic
 from loopmark.cli import cli
 from loopmark.cli.options import Listed, complete_benchmark, complete_contender, positive
+from loopmark.deadlines import CONVERSATION, deadlines, of_traffic
 from loopmark.errors import Kind, TrafficError, UsageError, translate
 from loopmark.http1 import Fetch
 from loopmark.ledger import Ledger
@@ -25,9 +26,12 @@ from loopmark.registry import registry
 from loopmark.report.requests import request_report
 from loopmark.reqtimes import request_timings
 from loopmark.resumption import resume_from_now_on
-from loopmark.spi import Address, Backend, Options
+from loopmark.spi import Address, Backend
 from loopmark.tls import Identity
 from loopmark.traffic import Stopwatch, Target, converse, visit
+
+SERVED_AT_ONCE = 2500
+"""Handshakes for which a server's deadlines are made, as it does not know how many there will be."""
 
 LOOK_EVERY = 0.2
 """Seconds between two looks whether a server is to end."""
@@ -52,6 +56,14 @@ certificates_option = click.option(
 plugin_option = click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
 
 
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=CONVERSATION,
+    show_default=True,
+    metavar="S",
+    help="Seconds that one conversation may take; where many handshakes queue, time for those is added.",
+)
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Tell every event on standard error, with its time and the peer's address."
 )
@@ -68,6 +80,7 @@ verbose_option = click.option(
 @click.option("--port", default=8443, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")
 @click.option("--public", is_flag=True, help="Listen on an address that others can reach.")
 @verbose_option
+@deadline_option
 @certificates_option
 @plugin_option
 def serve(
@@ -78,6 +91,7 @@ def serve(
     port: int,
     public: bool,
     verbose: bool,
+    deadline: float,
     directory: Path | None,
     plugin: Path | None,
 ) -> None:
@@ -89,7 +103,9 @@ def serve(
         context = tls.server_context(question.tls, certs.ensure(directory, key=question.tls.key))
     ledger = Ledger(conversation.service)
     accept = eventlog.telling(ledger.accept) if verbose else ledger.accept
-    options = Options(go_ahead=conversation.go_ahead)
+    # Whoever calls decides how many there are at a time.
+    patience = deadlines(SERVED_AT_ONCE, _key(question), conversation=deadline)
+    options = dataclasses.replace(patience, go_ahead=conversation.go_ahead)
     reach = ", for whoever can reach that address" if public else ""
     if verbose:
         eventlog.start()
@@ -189,6 +205,7 @@ def _listen_failure(error: OSError, host: str, port: int) -> str:
 )
 @click.option("--report", "reported", is_flag=True, help="Time every request of an HTTP benchmark by itself, and tell.")
 @verbose_option
+@deadline_option
 @certificates_option
 @plugin_option
 def drive(
@@ -202,6 +219,7 @@ def drive(
     concurrency: int | None,
     reported: bool,
     verbose: bool,
+    deadline: float,
     directory: Path | None,
     plugin: Path | None,
 ) -> None:
@@ -221,7 +239,8 @@ def drive(
     talk, *others = conversation.talks
     if reported and not isinstance(talk, Fetch):
         raise UsageError(f"--report is about HTTP, which {benchmark} is not: give it with https_static, say")
-    options = Options(go_ahead=conversation.go_ahead)
+    patience = deadlines(concurrency or max(connections), _key(question), conversation=deadline)
+    options = dataclasses.replace(patience, go_ahead=conversation.go_ahead)
     target = Target(address=Address(host, port), talk=talk, tls=client, options=options, others=tuple(others))
     if verbose:
         eventlog.start()
@@ -261,14 +280,20 @@ def _trusted(directory: Path, key: str) -> Identity:
 def _drive(backend: Backend, target: Target, conversation: Conversation, count: int, concurrency: int) -> str:
     clocks = _Clocks()
     watch = Stopwatch(start=clocks.start, stop=clocks.stop, rest=clocks.rest)
-    replies, _ = backend.run(
-        lambda: converse(backend, target, conversation, watch, count=count, concurrency=concurrency)
-    )
+
+    async def burst() -> tuple[int, int]:
+        return await converse(backend, target, conversation, watch, count=count, concurrency=concurrency)
+
+    replies, _ = backend.run(lambda: backend.within(of_traffic(target.options, count), burst))
     unit = UNITS[conversation.traffic]
     return (
         f"{replies} {unit}{'' if replies == 1 else 's'}, {concurrency} at a time: {clocks.wall:.3f} s, "
         f"{replies / clocks.wall:.0f} {unit}s/s, {replies / clocks.cpu:.0f} {unit}s per client-CPU-second"
     )
+
+
+def _key(question: Benchmark) -> str | None:
+    return question.tls.key if question.tls else None
 
 
 class _Clocks:
