@@ -141,6 +141,10 @@ def ensure(
             return identity
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory == default_directory():
+            # git knows no modes of directories. One that a user names may be for other things, too: it stays as it is.
+            with suppress(PermissionError):
+                directory.chmod(0o700)
         with locked(directory):
             for files in leaves:
                 if not _is_complete(files, now):
