@@ -197,6 +197,44 @@ def test_the_sides_that_a_contender_plays_are_counted(role: str, sides: set[str]
     assert {each.side for each in counts.counts} == sides
 
 
+LOOKUP = replace(TCP, benchmark="getaddrinfo", variant="literal-ipv4")
+
+
+def of_unit(unit: str, case: Case) -> Counts:
+    counts = to_count(case)
+    counts.campaign.cases[0].unit = unit
+    return conduct(counts, FakeCounter())
+
+
+def test_where_names_are_looked_up_there_is_only_one_side_to_count(tmp_path: Path) -> None:
+    counts = of_unit("lookup", LOOKUP)
+    assert {each.side for each in counts.counts} == {"client"}
+    store.write_counts(tmp_path, counts)
+    assert store.load_counts(tmp_path) == counts
+    text = " ".join(instructions_report(counts).split())
+    assert text.startswith("getaddrinfo, literal-ipv4, 1 at a time: instructions per lookup")
+    assert "contender thousands/lookup ratio" in text
+    assert "No server is called" in text
+    assert "side" not in text.partition("About these numbers")[0]
+
+
+def test_messages_are_counted_in_their_unit() -> None:
+    text = " ".join(instructions_report(of_unit("round trip", replace(TCP, benchmark="tcp_echo", variant="a"))).split())
+    assert text.startswith("tcp_echo, a, 1 at a time: instructions per round trip")
+    assert "thousands/trip" in text
+    assert "conn" not in text.partition("About these numbers")[0].replace(
+        "What does a new TLS connection cost: conn", ""
+    )
+
+
+def test_a_case_with_a_baseline_of_its_own_is_compared_with_that() -> None:
+    counts = to_count(TCP)
+    counts.campaign.cases[0].baseline = "trio"
+    conduct(counts, FakeCounter())
+    assert counts.ratio(counts.campaign.cases[0].case.name, "asyncio", "server") == pytest.approx(400 / 640)
+    assert "Ratios are to trio; below 1" in instructions_report(counts)
+
+
 def test_every_arm_is_counted_in_several_layouts_and_the_least_stands_for_it() -> None:
     counts = conduct(to_count(), FakeCounter())
     count = counts.of(counts.campaign.cases[0].case.name, "trio", "server")
@@ -453,6 +491,12 @@ def stored(directory: Path, counts: Counts) -> Path:
     directory.mkdir()
     store.write_counts(directory, counts)
     return directory
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
+def test_memory_is_nothing_that_could_be_counted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--instructions counts work, and tls_idle is about memory: leave it out"):
+        invoked(run, "--instructions", "-w", "tls_idle", "-b", "asyncio", "--certs", tmp_path, "--results", tmp_path)
 
 
 def test_counts_are_printed_again_from_disk(tmp_path: Path) -> None:

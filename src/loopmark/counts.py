@@ -7,21 +7,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopmark.case import Case, Role
+from loopmark.case import UNITS, Case, Role, Traffic
 from loopmark.record import Campaign, CasePlan, Kind
 from loopmark.sameness import SOFTWARE, differences
 
 MODE = "instructions"
 """The mode of a campaign that counts."""
 
-SIDES: Mapping[Role, tuple[str, ...]] = {
+_SIDES: Mapping[Role, tuple[str, ...]] = {
     Role.SERVER: ("server",),
     Role.CLIENT: ("client",),
     Role.BOTH: ("server", "client"),
 }
-"""The sides that are counted, one at a time: those that the contender plays."""
 
 _EQUAL = {**SOFTWARE, "valgrind": ("valgrind",)}
+
+
+def sides_of(plan: CasePlan) -> tuple[str, ...]:
+    """Return the sides that are counted, one at a time: those that the contender plays, and that have work."""
+    return ("client",) if plan.unit == UNITS[Traffic.LOOKUPS] else _SIDES[plan.case.role]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class Count:
     arm: str
     side: str
     layouts: tuple[float, ...]
-    """Instructions per connection in user space, of all threads, in each memory layout."""
+    """Instructions per connection, or what else the case's unit is, in user space, of all threads, in each layout."""
     connections: int
     """How many were counted in each."""
     facts: dict[str, Any]
@@ -55,15 +59,19 @@ class Counts:
         """Find a count; None where there is none."""
         return next((each for each in self.counts if (each.case, each.arm, each.side) == (case, arm, side)), None)
 
+    def plan(self, case: str) -> CasePlan:
+        """Find a case by its name."""
+        return next(plan for plan in self.campaign.cases if plan.case.name == case)
+
     def ratio(self, case: str, arm: str, side: str) -> float | None:
         """Return an arm's count by the baseline's."""
-        own, base = self.of(case, arm, side), self.of(case, self.campaign.baseline, side)
+        baseline = self.campaign.baseline_of(self.plan(case))
+        own, base = self.of(case, arm, side), self.of(case, baseline, side)
         return own.instructions / base.instructions if own and base else None
 
     def repeatability(self, case: str, side: str) -> float | None:
         """Return how much the baseline's two counts, in other layouts, differ, as a share; None without two of them."""
-        plan = next(plan for plan in self.campaign.cases if plan.case.name == case)
-        ratios = [self.ratio(case, twin, side) for twin in plan.labels(Kind.TWIN)]
+        ratios = [self.ratio(case, twin, side) for twin in self.plan(case).labels(Kind.TWIN)]
         return max((abs(ratio - 1) for ratio in ratios if ratio is not None), default=None)
 
 
@@ -76,7 +84,7 @@ class Row:
     side: str
     old: float
     new: float
-    """Instructions per connection."""
+    """Instructions per unit of the case."""
     is_slower: bool
 
     @property
@@ -145,19 +153,19 @@ def _rows(old: Counts, new: Counts, threshold: float) -> Iterator[Row]:
 def _places(counts: Counts) -> Iterator[tuple[CasePlan, str, str]]:
     for plan in counts.campaign.cases:
         for arm in plan.labels(Kind.CONTENDER):
-            for side in SIDES[plan.case.role]:
+            for side in sides_of(plan):
                 yield plan, arm, side
 
 
 def _other_facts(old: Counts, new: Counts) -> Iterator[str]:
-    """Yield whose connections were other ones, and where other numbers of them were made."""
+    """Yield whose work was another one, and where other numbers of it were done."""
     for plan, arm, side in _places(new):
         name = plan.case.name
         before, after = old.of(name, arm, side), new.of(name, arm, side)
         if not before or not after:
             continue
         if before.connections != after.connections:
-            yield f"{arm} made {before.connections} connections in OLD and {after.connections} in NEW, in {name}"
+            yield f"{arm} made {before.connections} {plan.unit}s in OLD and {after.connections} in NEW, in {name}"
         theirs, ours = (each.facts.get("equal") or {} for each in (before, after))
         for fact in sorted(theirs.keys() | ours.keys()):
             if theirs.get(fact) != ours.get(fact):
@@ -170,7 +178,7 @@ def _steadiness(counts: Counts) -> dict[tuple[str, str], float]:
     found = {
         (plan.case.name, side): counts.repeatability(plan.case.name, side)
         for plan in counts.campaign.cases
-        for side in SIDES[plan.case.role]
+        for side in sides_of(plan)
     }
     return {place: share for place, share in found.items() if share is not None}
 
@@ -189,7 +197,7 @@ def _lost(old: Counts, new: Counts) -> Iterator[str]:
     for outcome in new.campaign.outcomes:
         for plan in new.campaign.cases:
             case = plan.case
-            there = any(old.of(case.name, outcome.arm, side) for side in SIDES[case.role])
+            there = any(old.of(case.name, outcome.arm, side) for side in sides_of(plan))
             if there and outcome.case in {"*", case.benchmark, case.name}:
                 reason = f"{outcome.status}, {outcome.reason.rstrip('.')}"
                 yield f"{outcome.arm} was counted in OLD and not in NEW, in {case.name}: {reason}"

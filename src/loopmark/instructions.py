@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from loopmark import callgrind
 from loopmark.arms import Assign
 from loopmark.case import Case, Cores
-from loopmark.counts import MODE, SIDES, Count, Counts
+from loopmark.counts import MODE, Count, Counts, sides_of
 from loopmark.executor import PINNED_MALLOC
 from loopmark.record import Arm, Campaign, CasePlan, Kind, Outcome
 from loopmark.task import Order, Task, to_json
@@ -190,7 +190,7 @@ def _jobs(campaign: Campaign) -> Iterator[Job]:
     for plan in campaign.cases:
         for arm in plan.arms:
             others = LAYOUTS if arm.kind is Kind.TWIN else 0
-            for side in SIDES[plan.case.role]:
+            for side in sides_of(plan):
                 for layout in range(others, others + LAYOUTS):
                     yield Job(plan=plan, arm=arm, side=side, layout=layout)
 

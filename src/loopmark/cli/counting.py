@@ -30,6 +30,9 @@ def count(wishes: dict[str, Any], results: Path, *, wanted: bool) -> int:
     valgrind = callgrind.version()
     known = {name: value for name, value in wishes.items() if name in OPTIONS}
     prepared = prepare(request_of(plan.DEFAULT, {**known, "concurrencies": known["concurrencies"] or (1,)}))
+    for planned in prepared.campaign.cases:
+        if planned.case.held is not None:
+            raise UsageError(f"--instructions counts work, and {planned.case.benchmark} is about memory: leave it out")
     counts = counting(prepared.campaign, valgrind)
     campaign = counts.campaign
     campaign.notes = machine.warnings(campaign.machine)

@@ -3,20 +3,23 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from loopmark.case import Case, Role
-from loopmark.counts import SIDES, Change, Counts, Row
+from loopmark.case import Role
+from loopmark.counts import Change, Counts, Row, sides_of
 from loopmark.record import CasePlan
 from loopmark.report.cells import NOTHING, percent
 from loopmark.report.document import Section, ending, machine_line
 from loopmark.report.figures import shown_name
 from loopmark.report.formats import rendered
+from loopmark.report.kinds import asked_for, has_server, load, short
 from loopmark.report.tables import Table
 
 COLUMNS = (
     *("case", "benchmark", "role", "concurrency", "peer", "tls", "arm", "contender", "kind", "side"),
     *("connections", "instructions", "ratio", "repeatability"),
 )
-"""Of a count; `instructions` are per connection, `repeatability` is how much the baseline's two counts differ."""
+"""Of a count; `connections` are what was counted, in the case's unit, and `instructions` are per one of them.
+
+`repeatability` is how much the baseline's two counts differ."""
 
 CHANGE_COLUMNS = ("case", "arm", "side", "old", "new", "change", "finding")
 
@@ -57,7 +60,7 @@ def _flat(counts: Counts) -> Iterator[dict[str, Any]]:
     for plan in counts.campaign.cases:
         case = plan.case
         for arm in plan.arms:
-            for side in SIDES[case.role]:
+            for side in sides_of(plan):
                 count = counts.of(case.name, arm.label, side)
                 if count:
                     yield {
@@ -84,19 +87,20 @@ def _sections(counts: Counts) -> list[Section]:
 
 
 def _section(counts: Counts, plan: CasePlan) -> Section:
-    sides = SIDES[plan.case.role]
+    sides = sides_of(plan)
     rows = []
     for arm in plan.arms:
         if any(counts.of(plan.case.name, arm.label, side) for side in sides):
             cells = [cell for side in sides for cell in _cells(counts, plan, arm.label, side)]
             rows.append((shown_name(counts.campaign, arm.label), *cells))
-    headers = [header for side in sides for header in (f"{side}\nthousands/conn", f"{side}\nratio")]
+    names = {side: f"{side}\n" if has_server(plan) else "" for side in sides}
+    headers = [head for name in names.values() for head in (f"{name}thousands/{short(plan)}", f"{name}ratio")]
     table = Table(title="", headers=("contender", *headers), rows=tuple(rows))
-    return Section(title=_title(plan.case), tables=(table,) if rows else (), lines=tuple(_lines(counts, plan)))
+    return Section(title=_title(plan), tables=(table,) if rows else (), lines=tuple(_lines(counts, plan)))
 
 
-def _title(case: Case) -> str:
-    return f"{case.benchmark}, {case.concurrency} at a time: instructions per connection"
+def _title(plan: CasePlan) -> str:
+    return f"{asked_for(plan.case)}, {load(plan.case)}: instructions per {plan.unit}"
 
 
 def _cells(counts: Counts, plan: CasePlan, arm: str, side: str) -> tuple[str, str]:
@@ -113,14 +117,19 @@ def _lines(counts: Counts, plan: CasePlan) -> Iterator[str]:
     case = plan.case
     if plan.question:
         yield plan.question
-    if case.role is Role.BOTH:
+    if not has_server(plan):
+        yield "No server is called: counted is the one process that looks up."
+    elif case.role is Role.BOTH:
         yield "Both sides are the same contender; one of them is counted at a time."
     elif case.role is Role.SERVER:
         yield f"Every server is called by the same {case.peer} client, which is not counted."
     else:
         yield f"Every client calls the same {case.peer} server, which is not counted."
-    told = [(side, counts.repeatability(case.name, side)) for side in SIDES[case.role]]
-    shown = ", ".join(f"{side} {percent(share)}" for side, share in told if share is not None)
+    told = [(side, counts.repeatability(case.name, side)) for side in sides_of(plan)]
+    only = not has_server(plan)
+    shown = ", ".join(
+        percent(share) if only else f"{side} {percent(share)}" for side, share in told if share is not None
+    )
     if shown:
         yield f"Repeatability: the baseline's second count differs from its first by: {shown}."
     for outcome in counts.campaign.outcomes:
@@ -132,8 +141,10 @@ def _lines(counts: Counts, plan: CasePlan) -> Iterator[str]:
 def _about(counts: Counts) -> Iterator[str]:
     yield from ending(counts.campaign)
     yield UNSEEN
+    campaign = counts.campaign
+    found = dict.fromkeys(map(campaign.baseline_of, campaign.cases)) or [campaign.baseline]
     yield (
-        f"Ratios are to {counts.campaign.baseline}; below 1 is fewer instructions. There are no intervals: each count "
+        f"Ratios are to {' or '.join(found)}; below 1 is fewer instructions. There are no intervals: each count "
         "is one of fresh processes, and a second one differs about as little as the baseline's does."
     )
     yield f"{machine_line(counts.campaign)}, valgrind {counts.campaign.machine.get('valgrind') or 'unknown'}."
@@ -146,7 +157,7 @@ def _change_sections(change: Change) -> list[Section]:
         rows = [row for row in change.rows if row.case == case]
         table = Table(
             title="",
-            headers=("contender", "side", "OLD\nthousands/conn", "NEW\nthousands/conn", "change", "finding"),
+            headers=("contender", "side", "OLD\nthousands", "NEW\nthousands", "change", "finding"),
             rows=tuple(
                 (
                     row.arm,
@@ -168,7 +179,7 @@ def _conclusion(change: Change) -> Iterator[str]:
     if change.slower:
         yield f"FAILED: more than {allowed} more instructions: {_named(change.slower)}."
     else:
-        yield f"Passed: nobody executes more than {allowed} more instructions per connection."
+        yield f"Passed: nobody executes more than {allowed} more instructions."
     yield f"Repeatability: the baseline's two counts differ by {percent(change.repeatability)} at most."
     yield UNSEEN
     if change.processors:
