@@ -35,10 +35,10 @@ CAUGHT = {
     ("hangs", "no_close_notify"): "the peer is kept for ever",
     ("keeps_sockets", "reset_before_ping"): "descriptors instead of",
     ("keeps_tasks", "wrong_ping"): "coroutines instead of",
-    ("keeps_objects", "cut_ping"): "more objects",
+    ("keeps_objects", "cut_ping"): "too many",
     ("keeps_memory", "cut_ping"): "KiB of memory behind",
     ("talks", "wrong_ping"): "bytes in the log",
-    ("forgets", "flipped_bit"): "it is left with 20 open connections",
+    ("forgets", "flipped_bit"): "5 open connections instead of 0",
     ("mixes_up", "flipped_bit"): "the server tells 20 timeout, and not tls",
     ("gives_up", "no_descriptors"): "the server has ended without a word",
 }

@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 
 from loopmark.errors import Kind
-from loopmark.testing.endpoint import End
 from loopmark.testing.faults_ground import BOTH, VERSIONS, Fault, Target, Told, all_are_dropped, fault
 from loopmark.testing.ground import PING, PONG, BrokenContract, expect
 from loopmark.testing.hostile import DATA, Hostile, flipped, garbage, oversized
@@ -41,13 +40,13 @@ def garbage_for_a_record(to: Target, count: int) -> None:
 @fault(Kind.PROTOCOL, settings=BOTH)
 def wrong_ping(to: Target, count: int) -> None:
     """A peer says PANG instead of PING."""
-    all_are_dropped(count, lambda _: _until_the_end(_speaks(to, b"PANG")))
+    all_are_dropped(count, lambda _: _to_the_end(_speaks(to, b"PANG")))
 
 
 @fault(Kind.PROTOCOL, settings=BOTH)
 def repeated_ping(to: Target, count: int) -> None:
     """A peer says PINGPING at once."""
-    all_are_dropped(count, lambda _: _until_the_end(_speaks(to, PING * 2)))
+    all_are_dropped(count, lambda _: _to_the_end(_speaks(to, PING * 2)))
 
 
 @fault(Kind.EOF, settings=BOTH)
@@ -152,14 +151,9 @@ def _speaks(to: Target, words: bytes) -> Hostile:
     return peer
 
 
-def _until_the_end(peer: Hostile) -> Hostile:
-    """Read to the end of the server's stream and answer its close_notify: nobody is to wait for that."""
-    with suppress(EOFError):
-        peer.read(1)
-    if peer.end is End.CLOSE_NOTIFY:
-        with suppress(OSError):
-            peer.raw(peer.goodbye())
-    peer.cut()
+def _to_the_end(peer: Hostile) -> Hostile:
+    """End as a good peer would, so that the server has not to wait for anything."""
+    peer.leave()
     return peer
 
 

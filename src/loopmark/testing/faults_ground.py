@@ -4,7 +4,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from loopmark.errors import Kind
@@ -56,6 +56,8 @@ class Target:
     tls: ClientTLS | None
     pid: int
     patience: float
+    peers: list[Hostile] = field(default_factory=list)
+    """All that have connected since the last `hang_up`."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -65,6 +67,7 @@ class Target:
     def connect(self) -> Hostile:
         """Open a connection, and read the go-ahead if there is one; TLS has not begun."""
         peer = Hostile.dial(self.address, patience=self.patience)
+        self.peers.append(peer)
         if self.setting.go_ahead:
             peer.read(len(self.setting.go_ahead))
         return peer
@@ -76,6 +79,12 @@ class Target:
             peer.begin_tls(self.tls.context, self.tls.server_name)
             peer.handshake()
         return peer
+
+    def hang_up(self) -> None:
+        """Close what those left open who were interrupted."""
+        for peer in self.peers:
+            peer.sock.close()
+        self.peers.clear()
 
     def hello(self, context: ssl.SSLContext | None = None) -> bytes:
         """Return a new ClientHello, by default that of a good client."""

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +17,11 @@ from loopmark.peer import Handle, ServerEndedError, spawned
 from loopmark.registry import Contender, registry
 from loopmark.task import Task
 from loopmark.testing.faults_ground import DEADLINES, Setting, Target
-from loopmark.testing.ground import BrokenContract
+from loopmark.testing.ground import PING, BrokenContract
 from loopmark.tls import Identity, client_tls
+
+_PAUSE = 0.02
+"""Seconds between two looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class Subject:
     """The class of its loop, as it tells."""
     handle: Handle
     log: Path
+    idle: dict[str, int | None] = field(default_factory=dict)
+    """What it holds when it has nothing to do, by name."""
 
     def state(self) -> State:
         """Look at it as it is now; raises ServerEndedError if it is gone."""
@@ -72,20 +77,38 @@ class Subject:
             log=self.log.stat().st_size,
         )
 
-    def settled(self, before: State | None = None, *, objects: int = 0) -> State:
-        """Wait until it holds no more than `before`, by default no connection, and so many `objects` more at most.
+    def settled(self, *, objects: int | None = None) -> State:
+        """Wait until it holds no more than in the beginning, and so many `objects` at most.
 
         Raises BrokenContract if that never comes.
         """
         end = time.monotonic() + self.target.patience
         while True:
             now = self.state()
-            left = _left(before, now, objects)
+            left = [
+                f"{count} {name} instead of {self.idle[name]}"
+                for name, count in now.held().items()
+                if count is not None and count > (self.idle.get(name) or 0)
+            ]
+            if objects is not None and now.objects > objects:
+                left.append(f"{now.objects} objects, which is {now.objects - objects} too many")
             if not left:
                 return now
             if time.monotonic() > end:
                 raise BrokenContract(f"it is left with {', '.join(left)}")
-            time.sleep(0.01)
+            time.sleep(_PAUSE)
+
+    def at_rest(self) -> dict[str, int | None]:
+        """Wait until it does nothing any more, and return what it holds then; raises BrokenContract if it goes on."""
+        end = time.monotonic() + self.target.patience
+        before = self.state().held()
+        while time.monotonic() < end:
+            time.sleep(_PAUSE)
+            now = self.state().held()
+            if now == before and not now["open connections"]:
+                return now
+            before = now
+        raise BrokenContract(f"after one good client it never comes to rest, and has {before}")
 
     def has_ended(self) -> bool:
         """Tell whether it is there no more."""
@@ -97,21 +120,12 @@ class Subject:
 
     def obituary(self) -> str:
         """Say that it has ended, with the end of what it has written to standard error, all on one line."""
-        words = " ".join(self.log.read_text(errors="replace").split())[-200:]
+        words = _on_one_line(self.log)
         return f"the server has ended with: {words}" if words else "the server has ended without a word"
 
 
-def _left(before: State | None, now: State, objects: int) -> list[str]:
-    if before is None:
-        return [f"{now.counts.open} open connections"] if now.counts.open else []
-    was = before.held()
-    left = [
-        f"{count} {name} instead of {was[name]}"
-        for name, count in now.held().items()
-        if count is not None and count > (was[name] or 0)
-    ]
-    more = now.objects - before.objects
-    return [*left, f"{more} more objects"] if more > objects else left
+def _on_one_line(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace").split())[-200:]
 
 
 @contextmanager
@@ -131,10 +145,14 @@ def under_attack(contender: Contender, setting: Setting, identity: Identity, pat
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             with spawned(task, stderr=descriptor) as handle:
-                handle.wait_until_ready()
+                try:
+                    handle.wait_until_ready()
+                except ServerEndedError as error:
+                    raise BrokenContract(f"it does not start: {_on_one_line(log)}") from error
                 tls = client_tls(profile, identity) if profile else None
                 target = Target(setting=setting, address=handle.address, tls=tls, pid=handle.pid, patience=patience)
-                yield Subject(target=target, loop=_loop(target, handle), handle=handle, log=log)
+                subject = Subject(target=target, loop=_loop(target, handle), handle=handle, log=log)
+                yield dataclasses.replace(subject, idle=subject.at_rest())
         finally:
             os.close(descriptor)
 
@@ -143,10 +161,12 @@ def _loop(target: Target, handle: Handle) -> str:
     """Ask which loop it runs on, which it can tell as long as it knows of a connection."""
     target.require_answer()
     accepted = handle.ask("counts")["accepted"]
-    with target.converse():
+    with target.converse() as peer:
         end = time.monotonic() + target.patience
         while handle.ask("counts")["accepted"] == accepted:
             if time.monotonic() > end:
                 raise BrokenContract("it has not told of a second connection")
         facts: dict[str, Any] = handle.ask("facts")
+        peer.send(PING)
+        peer.leave()
     return str(facts.get("loop", ""))

@@ -156,6 +156,17 @@ class Hostile:
             self.end = End.FIN
         return True
 
+    def leave(self) -> None:
+        """Read to the end of the partner's stream and end ours as a good peer would."""
+        with suppress(EOFError):
+            while True:
+                self.read(1)
+        if self.end is End.CLOSE_NOTIFY:
+            # The partner need not have waited for ours.
+            with suppress(OSError):
+                self.raw(self.goodbye())
+        self.cut()
+
     def cut(self) -> None:
         """End our stream with FIN alone, on TLS without close_notify."""
         # The partner may be gone already.
