@@ -454,6 +454,9 @@ def report(turns: Turns, work: Callable[[], None]) -> None:
         turns.tell({"error": str(error), "facts": True})
     except LoopmarkError as error:
         turns.tell({"error": str(error)})
+    except ProcessLookupError:
+        # Its clocks and counters are read from outside.
+        turns.tell({"error": "the server's process ended"})
     except Exception as error:  # noqa: BLE001  # whatever a backend raises fails its arm and nothing else
         turns.tell({"error": str(translate(error))})
 
