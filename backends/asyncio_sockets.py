@@ -156,6 +156,10 @@ async def _send_file(loop: asyncio.AbstractEventLoop, sock: socket.socket, file:
     file.expect(sent)
 
 
+_LONG = 2**20
+"""Bytes of a reply of unknown size after which others get their turn, too."""
+
+
 class _Socket(Connection):
     __slots__ = ("_loop", "_sock")
 
@@ -178,6 +182,9 @@ class _Socket(Connection):
                 if not data:
                     break
                 reply += data
+                if reply_size is None and len(reply) > _LONG:
+                    # `sock_recv` does not suspend while there is data: a peer that never stops would stop the loop.
+                    await asyncio.sleep(0)
             if reply_size is not None and len(reply) < reply_size:
                 raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")
         return reply

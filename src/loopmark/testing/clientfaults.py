@@ -155,7 +155,13 @@ def client_gives_up_in_time(at: Ground) -> None:
     def stay(peer: Hostile) -> None:
         peer.is_dropped()
 
-    def endless(peer: Hostile) -> None:
+    def flood(peer: Hostile) -> None:
+        _converse(at, peer)
+        with suppress(OSError):
+            while True:
+                peer.send(_REPLY * 256)
+
+    def trickle(peer: Hostile) -> None:
         _converse(at, peer)
         with suppress(OSError):
             while True:
@@ -165,8 +171,9 @@ def client_gives_up_in_time(at: Ground) -> None:
                     if not peer.sock.recv(65536):
                         break
 
+    without_end = {"as fast as it goes": flood, "bit by bit": trickle}
     _in_every_phase(impatient, "silence", stay, Kind.TIMEOUT)
-    _all_fail(impatient, {"a reply without an end": (endless, Kind.TIMEOUT)})
+    _all_fail(impatient, {f"a reply without an end, {how}": (each, Kind.TIMEOUT) for how, each in without_end.items()})
     _in_every_phase(hasty, "silence", stay, Kind.TIMEOUT, only=_OF_THE_HANDSHAKE)
 
 
