@@ -11,7 +11,10 @@ from loopmark.report.kinds import asked_for, load
 from loopmark.report.pairs import Matrix, matrix_of
 
 CELL = 54
-"""Width and height of a pair, in pixels."""
+"""Width of a pair, in pixels, and twice its height."""
+
+PALE = ["#7fb8de", "#f5f5f5", "#f0b35a"]
+"""From blue over grey to orange."""
 
 
 def pairs(campaign: Campaign) -> Iterator[Chart]:
@@ -47,7 +50,12 @@ def _map(matrix: Matrix, side: str, slug: str) -> Chart:
         slug=f"{slug}-{side}",
         title=title,
         alt=f"{title}, for {len(known)} pairs: {ends}.",
-        spec=whole(title, ["Below 1, blue, is less. Plain numbers without intervals: no verdict."], values, _parts()),
+        spec=whole(
+            title,
+            ["Below 1, blue, is less; above 1 is orange. Plain numbers without intervals: no verdict."],
+            values,
+            _parts(),
+        ),
         headers=("client", *matrix.names),
         rows=tuple((caller, *(_shown(found[caller, server]) for server in matrix.names)) for caller in matrix.names),
     )
@@ -58,14 +66,14 @@ def _shown(ratio: float | None) -> str:
 
 
 def _parts() -> Spec:
-    """Colour each pair, and write its number into it: colour alone says nothing."""
+    """Colour each pair, and write its number into it, which can be read on all of the colours."""
     x = {"field": "server", "type": "nominal", "sort": None, "axis": {"orient": "top", "labelAngle": -40}}
     y = {"field": "contender", "type": "nominal", "sort": None, "title": "client"}
     colour = {
         "field": "ratio",
         "type": "quantitative",
-        "title": "ratio",
-        "scale": {"scheme": "blueorange", "domainMid": 1},
+        "scale": {"range": PALE, "domainMid": 1},
+        "legend": None,
     }
     tips = tip(contender="client", server="server", shown="ratio")
     return {
@@ -74,9 +82,8 @@ def _parts() -> Spec:
         "encoding": {"x": x, "y": y},
         "layer": [
             {"mark": "rect", "encoding": {"color": colour, "tooltip": tips}},
-            # The scheme is pale around the middle, dark at its ends.
             {
-                "mark": {"type": "text", "fontSize": 11, "color": "black", "stroke": "white", "strokeWidth": 0.3},
+                "mark": {"type": "text", "fontSize": 12, "color": "black"},
                 "encoding": {"text": {"field": "shown", "type": "nominal"}},
             },
         ],

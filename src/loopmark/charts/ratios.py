@@ -22,7 +22,7 @@ from loopmark.charts.words import heading, measure, shown, unit
 from loopmark.record import Arm, Campaign, Kind
 from loopmark.report.cells import NOTHING, interval
 from loopmark.report.figures import CaseFigures, ranked, shown_name
-from loopmark.stats import Estimate
+from loopmark.stats import Estimate, minimum_blocks
 
 LOOKS = {
     "baseline": (GREY, "square"),
@@ -43,7 +43,9 @@ def ratios(campaign: Campaign, case: CaseFigures, slug: str, baseline: str | Non
     name = shown_name(campaign, seen.baseline)
     metric = case.plan.case.primary
     rows = [_row(campaign, case, seen, arm, own=own) for arm in ranked([seen])]
-    values = [*_band(campaign, case), *rows]
+    band = _band(campaign, case)
+    # Who has a ratio, but too few blocks for an interval, has a line without length.
+    values = [*band, *(each for each in rows if each["ratio"] is not None)]
     kind = "simultaneous" if own and case.is_simultaneous else "plain"
     headers = ("contender", f"ratio [{kind} 95 %]", "verdict", *(["letters"] if own and case.is_judged else []))
     title = f"{heading(case)}, {measure(metric)} by that of {name}"
@@ -51,7 +53,12 @@ def ratios(campaign: Campaign, case: CaseFigures, slug: str, baseline: str | Non
         slug=f"{slug}-ratio",
         title=title,
         alt=_alt(campaign, case, title, rows),
-        spec=whole(title, _subtitle(case, kind, name, own=own), values, _parts(name, unit(case, metric))),
+        spec=whole(
+            title,
+            _subtitle(seen, kind, name, own=case.baseline if not own else None, band=bool(band)),
+            values,
+            _parts(name, unit(case, metric), band=bool(band)),
+        ),
         headers=(*headers, unit(case, metric)),
         rows=tuple(
             (
@@ -68,15 +75,16 @@ def _row(campaign: Campaign, case: CaseFigures, seen: CaseFigures, arm: Arm, *, 
     metric = case.plan.case.primary
     estimate = case.primary(arm.label) if own else seen.ratio(arm.label, metric)
     is_baseline = arm.label == seen.baseline
+    ratio = 1.0 if is_baseline else _rounded(estimate, "ratio")
     verdict = _verdict(case, seen, arm, own=own)
     leaning = case.leaning(arm.label) if own else None
     absolute = case.absolute(arm.label, metric)
     return {
         "label": arm.label,
         "contender": shown_name(campaign, arm.label),
-        "ratio": 1.0 if is_baseline else _rounded(estimate, "ratio"),
-        "low": None if is_baseline else _rounded(estimate, "low"),
-        "high": None if is_baseline else _rounded(estimate, "high"),
+        "ratio": ratio,
+        "low": ratio if is_baseline else _rounded(estimate, "low") or ratio,
+        "high": ratio if is_baseline else _rounded(estimate, "high") or ratio,
         "verdict": verdict,
         "told": f"{verdict} ({leaning}?)" if leaning else verdict,
         "shown": "1" if is_baseline else interval(estimate),
@@ -114,14 +122,14 @@ def _band(campaign: Campaign, case: CaseFigures) -> Rows:
     ]
 
 
-def _subtitle(case: CaseFigures, kind: str, name: str, *, own: bool) -> list[str]:
-    grey = f"Grey band: the A/A twin, {case.baseline} against itself, which is noise."
-    if own:
-        return [f"Below 1 is less than {name}. Lines: {kind} 95 % intervals.", grey]
-    return [
-        f"Below 1 is less than {name}. Lines: plain 95 % intervals, of which some are wrong; no verdicts.",
-        f"Those are against {case.baseline} only. {grey}",
-    ]
+def _subtitle(seen: CaseFigures, kind: str, name: str, *, own: str | None, band: bool) -> list[str]:
+    """Explain the lines and the band; `own` is the case's own baseline where another one was asked for."""
+    lines = f"Lines: {kind} 95 % intervals."
+    if len(seen.blocks) < minimum_blocks():
+        lines = f"A 95 % interval takes {minimum_blocks()} blocks."
+    verdicts = f" Verdicts are against {own} only." if own else ""
+    grey = ["Grey band: the A/A twin, the campaign's baseline against itself, which is noise."] if band else []
+    return [f"Below 1 is less than {name}. {lines}{verdicts}", *grey]
 
 
 def _alt(campaign: Campaign, case: CaseFigures, title: str, rows: Rows) -> str:
@@ -131,10 +139,24 @@ def _alt(campaign: Campaign, case: CaseFigures, title: str, rows: Rows) -> str:
     return f"{title}, ratios with intervals: {those}.{band}"
 
 
-def _parts(name: str, per: str) -> Spec:
-    x = {"type": "quantitative", "scale": {"zero": False}, "axis": {"grid": True, "tickCount": 8}}
+def _parts(name: str, per: str, *, band: bool) -> Spec:
+    x = {
+        "type": "quantitative",
+        "title": f"ratio to {name}",
+        "scale": {"zero": False},
+        "axis": {"grid": True, "tickCount": 8},
+    }
     verdicts = list(LOOKS)
     there = {"filter": "isValid(datum.contender)"}
+    noise = {
+        "transform": [{"filter": "isValid(datum.band)"}],
+        "mark": {"type": "rect", "color": GREY, "opacity": 0.25},
+        "encoding": {
+            "x": {"field": "low", **x},
+            "x2": {"field": "high"},
+            "tooltip": tip(band="noise", shown="interval"),
+        },
+    }
     colour, shape = (
         {
             "field": "verdict",
@@ -149,15 +171,7 @@ def _parts(name: str, per: str) -> Spec:
         "width": WIDTH,
         "height": {"step": STEP},
         "layer": [
-            {
-                "transform": [{"filter": "isValid(datum.band)"}],
-                "mark": {"type": "rect", "color": GREY, "opacity": 0.25},
-                "encoding": {
-                    "x": {"field": "low", "title": f"ratio to {name}", **x},
-                    "x2": {"field": "high"},
-                    "tooltip": tip(band="noise", shown="interval"),
-                },
-            },
+            *([noise] if band else []),
             {"mark": {"type": "rule", "color": GREY, "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 1, **x}}},
             # First those that all contenders have: they settle the order of the rows.
             {
@@ -172,7 +186,7 @@ def _parts(name: str, per: str) -> Spec:
                 },
             },
             {
-                "transform": [there, {"filter": "isValid(datum.low)"}],
+                "transform": [there],
                 "mark": {"type": "rule", "strokeWidth": 2.5},
                 "encoding": {
                     "y": contenders_down(),

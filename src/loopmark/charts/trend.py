@@ -36,8 +36,9 @@ def trend(slug: str, title: str, baseline: str, points: Sequence[Point]) -> Char
             "contender": point.contender,
             "when": point.started,
             "ratio": round(point.estimate.ratio, 6),
-            "low": point.estimate.low and round(point.estimate.low, 6),
-            "high": point.estimate.high and round(point.estimate.high, 6),
+            # Without an interval the line has no length.
+            "low": round(point.estimate.low or point.estimate.ratio, 6),
+            "high": round(point.estimate.high or point.estimate.ratio, 6),
             "look": point.change if point.change in LOOKS else NEUTRAL,
             "change": point.change or NOTHING,
             "shown": interval(point.estimate),
@@ -82,7 +83,6 @@ def _parts(names: list[str]) -> Spec:
             "height": HEIGHT,
             "layer": [
                 {
-                    "transform": [{"filter": "isValid(datum.low)"}],
                     "mark": {"type": "rule", "strokeWidth": 2, "color": GREY},
                     "encoding": {"x": x, "y": {"field": "low", "title": "ratio", **y}, "y2": {"field": "high"}},
                 },

@@ -35,7 +35,7 @@ def campaign_page(name: str, campaign: Campaign, files: Sequence[str]) -> str:
     data = {"figures": _data(campaign, cases, drawn), "baseline": campaign.baseline}
     contents = {
         **{names[case.plan.case.name]: heading(case) for case in cases},
-        **({"more": "Charts of several cases"} if _loose(cases, names, drawn) else {}),
+        **({"more": "Charts of several cases" if cases else "Charts"} if _loose(cases, names, drawn) else {}),
         "tables": "Tables, and what they do not say by themselves",
         "made": "How it was made",
         "check": "Raw files, and how to check them",
@@ -72,10 +72,15 @@ def moment(campaign: Campaign) -> str:
 
 def stamps(campaign: Campaign) -> list[str]:
     """Return what must be read before anything else, in capitals."""
-    gates = [figures(campaign, plan).judgement.gate for plan in campaign.cases]
+    gates = gates_of(campaign)
     invalid = gates.count(Gate.INVALID)
     found = ["INVALID" if invalid == len(gates) else "INVALID IN PART"] if invalid else []
     return found if campaign.ended in FINISHED else [*found, "UNFINISHED"]
+
+
+def gates_of(campaign: Campaign) -> list[Gate]:
+    """Return what the controls of each case say."""
+    return [figures(campaign, plan).judgement.gate for plan in campaign.cases]
 
 
 def _cases(campaign: Campaign) -> list[CaseFigures]:
@@ -90,8 +95,8 @@ def _summary(campaign: Campaign) -> str:
 
 def _stamps(campaign: Campaign) -> Iterator[Html]:
     reasons = {
-        "INVALID": "the campaign's own controls say that something is wrong. Do not use these numbers.",
-        "INVALID IN PART": "the controls of some cases say that something is wrong. Do not use those numbers.",
+        "INVALID": "The campaign's own controls say that something is wrong. Do not use these numbers.",
+        "INVALID IN PART": "The controls of some cases say that something is wrong. Do not use their numbers.",
         "UNFINISHED": " ".join(ending(campaign)),
     }
     for stamp in stamps(campaign):
@@ -156,7 +161,7 @@ def _controls(campaign: Campaign, cases: Sequence[CaseFigures], names: dict[str,
     choices += [tag("a", "Link to this view", id="view", href="#"), tag("button", "Show everything", type="reset")]
     return joined(
         tag("form", choices, id="controls", aria_label="Choose what is shown", hidden=True),
-        tag("noscript", tag("p", "Without JavaScript there are the tables, and no charts.")),
+        tag("p", "Without JavaScript there are the tables, and no charts.", id="without-script"),
     )
 
 

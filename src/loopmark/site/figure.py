@@ -14,7 +14,7 @@ def figure(chart: Chart, *, is_open: bool = False) -> Html:
         "figure",
         tag("h3", chart.title, id=title),
         tag("div", [tag("p", line) for line in _notes(chart)], class_="notes"),
-        tag("div", class_="chart", role="img", aria_label=chart.alt),
+        tag("div", tag("div"), class_="chart", role="img", aria_label=chart.alt),
         tag("details", tag("summary", "The same numbers as a table"), table(chart), open=is_open),
         id=chart.slug,
         data_figure=chart.slug,

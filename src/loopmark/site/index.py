@@ -12,7 +12,7 @@ from loopmark.report.figures import figures
 from loopmark.report.matrix import is_matrix
 from loopmark.report.smoke import is_smoke
 from loopmark.site import figure
-from loopmark.site.campaign import moment, stamps
+from loopmark.site.campaign import gates_of, moment, stamps
 from loopmark.site.html import Html, joined, tag
 from loopmark.site.shell import page
 
@@ -60,7 +60,7 @@ def _figures(found: Sequence[Chart]) -> Html:
 
 def _table(campaigns: Campaigns) -> Html:
     """List campaigns, the newest first."""
-    headers = ("campaign", "started", "what", "mode", "blocks", "state", "machine")
+    headers = ("campaign", "started", "what", "mode", "blocks", "gate", "machine")
     rows = [
         _row(name, campaign) for name, campaign in sorted(campaigns, key=lambda each: each[1].started, reverse=True)
     ]
@@ -77,7 +77,8 @@ def _table(campaigns: Campaigns) -> Html:
 def _row(name: str, campaign: Campaign) -> Html:
     what = ", ".join(dict.fromkeys(plan.case.benchmark for plan in campaign.cases))
     marks = stamps(campaign)
-    state = tag("strong", ", ".join(marks), class_="bad") if marks else "as it should be"
+    gates = ", ".join(dict.fromkeys(gate.value for gate in gates_of(campaign)))
+    state = tag("strong", ", ".join(marks), class_="bad") if marks else gates
     cells = (
         moment(campaign),
         what,

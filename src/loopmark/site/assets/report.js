@@ -52,13 +52,15 @@
 
   function arranged(things, name, names) {
     const without = hidden("contender");
-    const place = (thing) => (name(thing) === undefined ? -1 : names.indexOf(name(thing)));
+    const places = new Map(names.map((each, number) => [each, number]));
+    // What is of no contender, a band, comes first; who has no ratio comes last.
+    const place = (thing) => (name(thing) === undefined ? -1 : places.get(name(thing)) ?? names.length);
     return things.filter((each) => !without.has(name(each))).sort((a, b) => place(a) - place(b));
   }
 
   function colours(narrow) {
-    const style = getComputedStyle(root);
-    const [text, faint, ground] = ["--text", "--line", "--ground"].map((name) => style.getPropertyValue(name).trim());
+    const { color: text, backgroundColor: ground } = getComputedStyle(document.body);
+    const { borderBottomColor: faint } = getComputedStyle(document.querySelector("h2"));
     const axis = { labelColor: text, titleColor: text, gridColor: faint, domainColor: text, tickColor: text };
     return {
       background: ground,
@@ -74,6 +76,17 @@
     return { ...config, ...Object.fromEntries(merged) };
   }
 
+  /* Legends of contenders name those that are there, in the colours that they always have. */
+  function named(encoding, there) {
+    const changed = Object.entries(encoding ?? {}).map(([channel, each]) => {
+      if (each.field !== "contender" || !each.scale) return [channel, each];
+      const kept = each.scale.domain.map((name, place) => [name, place]).filter(([name]) => there.has(name));
+      const scale = { domain: kept.map(([name]) => name), range: kept.map(([, place]) => each.scale.range[place]) };
+      return [channel, { ...each, scale }];
+    });
+    return Object.fromEntries(changed);
+  }
+
   function fitted(spec, width, rows) {
     if (spec.facet) {
       const columns = Math.max(1, Math.min(3, Math.floor(width / 230)));
@@ -86,17 +99,22 @@
   }
 
   async function draw(place, figure) {
-    const chart = place.querySelector(".chart");
+    const chart = place.querySelector(".chart > div");
     const shown = view(figure);
     const names = order(figure);
     const values = arranged(shown.spec.data.values, (each) => each.contender, names);
     const width = Math.floor(chart.clientWidth);
     const there = new Set(values.map((each) => each.contender).filter((each) => each !== undefined));
+    if (there.size === 0) {
+      chart.replaceChildren(text("p", "Nobody is chosen."));
+      return;
+    }
     const spec = {
-      ...fitted(shown.spec, width, Math.max(1, there.size)),
+      ...fitted(shown.spec, width, there.size),
       data: { values },
       config: coloured(shown.spec.config, width < 480),
     };
+    if (spec.layer) spec.layer = spec.layer.map((layer) => ({ ...layer, encoding: named(layer.encoding, there) }));
     if (spec.facet) spec.facet = { ...spec.facet, sort: names.filter((each) => there.has(each)) };
     // The interpreter needs no right to make code from text, which the page's policy forbids.
     await vegaEmbed(chart, spec, {
@@ -196,12 +214,12 @@
     remember();
     all("table[data-sortable]").forEach((table) => sort(table, "by"));
     const place = document.getElementById(state.get("at") ?? "");
-    if (place) go(place);
-    return show();
+    // Where things are is known when all of them are there.
+    show().then(() => { if (place) go(place, "instant"); });
   }
 
-  function go(place) {
-    place.scrollIntoView();
+  function go(place, behavior = "auto") {
+    place.scrollIntoView({ behavior });
     (place.querySelector("h2") ?? place).focus({ preventScroll: true });
   }
 
@@ -271,6 +289,7 @@
 
   theme();
   if (controls) controls.hidden = false;
+  all("#without-script").forEach((sentence) => sentence.remove());
   all("table[data-sortable]").forEach((table) => sortable(table, "by"));
   listen();
   restore();
