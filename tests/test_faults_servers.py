@@ -1,6 +1,9 @@
 """What bad peers and a short system do to every contender's server, and that what they do to a bad one is seen."""
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +12,10 @@ from tests.conftest import NAMES
 
 from loopmark.errors import UsageError
 from loopmark.registry import registry
-from loopmark.spi import Backend, TLSProfile
+from loopmark.spi import Address, Backend, TLSProfile
 from loopmark.testing import Finding, Status, require_kept
 from loopmark.testing.faults import FAULTS, REPETITIONS, check_faults
-from loopmark.testing.hostile import client_hello, flipped, garbage, of_tls_1_0, oversized, without_ciphers
+from loopmark.testing.hostile import Hostile, client_hello, flipped, garbage, of_tls_1_0, oversized, without_ciphers
 from loopmark.tls import Identity, client_tls
 
 SOAK = int(os.environ.get("LOOPMARK_SOAK", REPETITIONS))
@@ -57,6 +60,31 @@ def test_the_sound_server_that_bad_ones_were_made_from_stands_what_they_do_not(i
     faults = {fault for _, fault in CAUGHT}
     findings = check_faults(contender, contender.load(), identity, only=faults)
     assert {each.clause: each.status for each in findings} == dict.fromkeys(faults, Status.OK), findings
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop-protocol"])
+def test_a_server_ends_on_sigterm_with_clients_that_are_idle(
+    name: str, load: Callable[[str], Backend], identity: Identity
+) -> None:
+    load(name)
+    certificates = str(identity.ca.parent)
+    command = [sys.executable, "-m", "loopmark", "serve", "tls_pingpong", "-b", name, "--port", "0"]
+    with subprocess.Popen([*command, "--certs", certificates], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = re.search(r":(\d+)[,;]", process.stdout.readline())
+        assert port is not None
+        address = Address("127.0.0.1", int(port[1]))
+        tls = client_tls(TLSProfile(), identity)
+        # One in its handshake, one after it, and one that has its reply and does not answer close_notify.
+        with Hostile.dial(address), Hostile.dial(address) as idle, Hostile.dial(address) as served:
+            for peer in (idle, served):
+                peer.begin_tls(tls.context, tls.server_name)
+                peer.handshake()
+            served.send(b"PING")
+            assert served.read(4) == b"PONG"
+            process.terminate()
+            # Less than any of its own deadlines.
+            assert process.wait(timeout=20) == 0
 
 
 def test_every_fault_says_in_one_sentence_what_is_done() -> None:

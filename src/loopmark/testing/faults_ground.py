@@ -16,7 +16,7 @@ from loopmark.testing.peers import call
 BATCH = 20
 """How many bad peers there are at the same time, at most."""
 
-DEADLINES = Options(handshake_timeout=0.4, close_timeout=0.1, backlog=1024)
+DEADLINES = Options(handshake_timeout=0.6, close_timeout=0.1, backlog=1024)
 """Of the servers: short, as somebody waits for them, and long beside a handshake; and a queue that can be filled."""
 
 
