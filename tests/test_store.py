@@ -28,6 +28,8 @@ from loopmark.spi import TLSProfile
 texts = st.text(st.characters(exclude_characters="/"), max_size=8)
 times = st.floats(min_value=1e-12, max_value=1e6)
 figures = st.floats(allow_nan=False, allow_infinity=False)
+spans = st.floats(min_value=0, max_value=1e9)
+shares = st.floats(min_value=1e-9, max_value=0.999)
 integers = st.integers(min_value=-(2**100), max_value=2**100)
 maybe = st.none() | figures
 json_data = st.recursive(
@@ -70,7 +72,7 @@ def measurements(draw: st.DrawFn, label: str) -> Measurement:
         server=draw(sides),
         peak=draw(integers),
         seconds=draw(figures),
-        facts=draw(st.dictionaries(texts, json_data, max_size=2)),
+        facts=draw(st.dictionaries(texts, st.dictionaries(texts, json_data, max_size=2), max_size=2)),
         metadata=draw(st.dictionaries(texts, texts | integers | figures, max_size=3)),
     )
 
@@ -92,7 +94,7 @@ def campaigns(draw: st.DrawFn) -> Campaign:
                     order=tuple(ran),
                     rounds=tuple(tuple(draw(st.permutations(ran))) for _ in range(draw(st.integers(0, 2)))),
                     measurements={label: draw(measurements(label)) for label in ran},
-                    seconds=draw(figures),
+                    seconds=draw(spans),
                 )
             )
     outcome = st.builds(Outcome, arm=texts, case=texts, status=texts, reason=texts)
@@ -100,12 +102,24 @@ def campaigns(draw: st.DrawFn) -> Campaign:
         started="2026-11-20T09:15:00Z",
         label=draw(texts),
         command=draw(st.lists(texts, max_size=2).map(tuple)),
-        seed=draw(integers),
+        seed=draw(st.integers(0, 2**100)),
         mode=draw(texts),
         baseline=labels[0],
-        margin=draw(figures),
-        target=draw(st.none() | figures),
-        cases=[CasePlan(case=case, arms=arms, loops=draw(st.integers(1, 1000))) for case in cases],
+        margin=draw(shares),
+        target=draw(st.none() | shares),
+        blocks_wanted=draw(st.none() | st.integers(1, 100)),
+        seconds_allowed=draw(spans),
+        fresh=draw(st.booleans()),
+        cases=[
+            CasePlan(
+                case=case,
+                arms=arms,
+                loops=draw(st.integers(1, 1000)),
+                next_block=draw(st.integers(0, 100)),
+                failed=tuple(draw(st.lists(st.sampled_from(labels), unique=True))),
+            )
+            for case in cases
+        ],
         blocks=blocks,
         dropped=draw(st.lists(texts, max_size=2)),
         outcomes=draw(st.lists(outcome, max_size=2)),
@@ -113,8 +127,8 @@ def campaigns(draw: st.DrawFn) -> Campaign:
         machine=draw(st.dictionaries(texts, json_data, max_size=3)),
         notes=draw(st.lists(texts, max_size=2)),
         ended=draw(texts),
-        seconds=draw(figures),
-        measured_seconds=draw(figures),
+        seconds=draw(spans),
+        measured_seconds=draw(spans),
     )
 
 
@@ -302,7 +316,7 @@ def test_names_and_paths_are_not_stored(tmp_path: Path) -> None:
     campaign.dropped.append("block 2: /home/jane/.venv/bin/python was killed")
     campaign.ended = "the interpreter /home/jane/bin/python died"
     campaign.machine = {"somewhere": ["/home/jane/x"]}
-    campaign.blocks[0].measurements["trio"].facts["where"] = "/home/jane/y"
+    campaign.blocks[0].measurements["trio"].facts["client"]["where"] = "/home/jane/y"
     campaign.outcomes.append(
         Outcome(arm="trio", case=SERVER.name, status="retired", reason="no such file: '/home/jane/.venv/lib/trio.py'")
     )

@@ -39,7 +39,7 @@ class Count:
     """Instructions per connection, or what else the case's unit is, in user space, of all threads, in each layout."""
     connections: int
     """How many were counted in each."""
-    facts: dict[str, Any]
+    facts: dict[str, dict[str, Any]]
     """What was read off live connections, as in a `Measurement`."""
 
     @property

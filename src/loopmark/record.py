@@ -82,7 +82,7 @@ class Measurement:
     """Connections that the server was seen to have open at once before the values; 0 for a yardstick."""
     seconds: float
     """Wall time of the whole arm, start-up included."""
-    facts: dict[str, Any]
+    facts: dict[str, dict[str, Any]]
     """What was read off live connections: {"client": {...}, "server": {...}, "equal": {...}}."""
     metadata: dict[str, str | int | float]
     """pyperf's own metadata of the run, stripped of names and paths."""

@@ -14,6 +14,7 @@ _HOMES = ("/home", "/Users")
 
 def text(value: str) -> str:
     """Replace each absolute path by dots and its last component; what the kernel shows everywhere is left alone."""
+    value = _legible(value)
     if "/" not in value:
         return value
     home = os.path.expanduser("~")  # noqa: PTH111  # Path.home() raises when nobody knows it
@@ -45,6 +46,16 @@ def deep(value: Any) -> Any:
 def has_path(value: str) -> bool:
     """Tell whether redacting would change a text."""
     return text(value) != value
+
+
+def _legible(value: str) -> str:
+    """Return a text whose bytes, where they come from file names or arguments of another locale, are read as UTF-8."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _last(found: re.Match[str]) -> str:

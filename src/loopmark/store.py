@@ -267,6 +267,7 @@ def _complaints(campaign: Campaign) -> Iterator[str]:
         _instant(campaign.started)
     except ValueError:
         yield f"the start {campaign.started!r} is no time in UTC"
+    yield from _wrong_bounds(campaign)
     plans = {plan.case.name: plan for plan in campaign.cases}
     if len(plans) != len(campaign.cases):
         yield "two cases have one name"
@@ -294,6 +295,30 @@ def _complaints(campaign: Campaign) -> Iterator[str]:
             if label not in known or label not in block.order or measurement.arm != label:
                 yield f"{where} has the unknown arm {label!r}"
             yield from (f"{where}, {label}: {each}" for each in _wrong_numbers(measurement))
+
+
+def _wrong_bounds(campaign: Campaign) -> Iterator[str]:
+    for name in _GROUPS_OF_FACTS:
+        if not isinstance(campaign.machine.get(name), dict | None):
+            yield f"the machine's {name} are no group of facts"
+    for what, share in (("margin", campaign.margin), ("target", campaign.target)):
+        if share is not None and not 0 < share < 1:
+            yield f"the {what} {share} is no share between 0 and 1"
+    counts = [campaign.seed, *(plan.next_block for plan in campaign.cases), *(block.index for block in campaign.blocks)]
+    seconds = [campaign.seconds, campaign.seconds_allowed, campaign.measured_seconds, campaign.proof_seconds]
+    seconds += [block.seconds for block in campaign.blocks]
+    if min(*counts, *seconds) < 0:
+        yield f"{min(*counts, *seconds)} is less than nothing"
+    if max(seconds) > _LONGEST:
+        yield f"{max(seconds)} seconds are longer than any campaign"
+    if campaign.blocks_wanted is not None and campaign.blocks_wanted < 1:
+        yield f"{campaign.blocks_wanted} blocks were wanted"
+
+
+_GROUPS_OF_FACTS = ("cpu", "python", "malloc", "sysctls", "versions", "distributions", "source")
+
+_LONGEST = 1e9
+"""Seconds."""
 
 
 def _wrong_numbers(measurement: Measurement) -> Iterator[str]:
