@@ -120,8 +120,15 @@ class GivesUp(Sound):
             os._exit(1)
 
 
+class TalksInTheClear(Talks):
+    """Without TLS, so that there is little to check."""
+
+    api: ClassVar = frozenset({Feature.TCP})
+
+
 backends = {
     "sound": Sound,
+    "talks_in_the_clear": TalksInTheClear,
     "dies": Dies,
     "hangs": Hangs,
     "keeps_sockets": KeepsSockets,

@@ -62,6 +62,30 @@ def test_the_sound_server_that_bad_ones_were_made_from_stands_what_they_do_not(i
     assert {each.clause: each.status for each in findings} == dict.fromkeys(faults, Status.OK), findings
 
 
+def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "loopmark", "check", "--faults", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+
+def test_the_command_tells_every_fault_and_ends_with_status_0_when_none_did_harm() -> None:
+    done = check("asyncio-sockets")
+    assert (done.returncode, done.stderr) == (0, "")
+    *findings, last = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in findings] == [each.name for each in FAULTS]
+    assert "cut_ping: ok: counted as eof" in findings
+    assert "flipped_bit: not applicable: the backend has none of its settings" in findings
+    assert last == "asyncio-sockets stands all faults"
+
+
+def test_the_command_ends_with_status_1_when_a_fault_did_harm_to_a_plug_in() -> None:
+    done = check("talks_in_the_clear", "--plugin", str(BAD))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(
+        r"^wrong_ping: FAILED: 20 times are \d+ bytes in the log \(plain TCP\)$", done.stdout, re.MULTILINE
+    )
+    assert re.search(rf"^talks_in_the_clear: \d+ of {len(FAULTS)} faults did harm$", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", ["asyncio", "uvloop-protocol"])
 def test_a_server_ends_on_sigterm_with_clients_that_are_idle(
     name: str, load: Callable[[str], Backend], identity: Identity
