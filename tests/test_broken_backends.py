@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+import tests.broken_features  # noqa: F401  # it adds its own to BROKEN
 from tests.broken import BROKEN, Broken, Pieces
 
 from loopmark.testing import CLAUSES, Status, check_backend
