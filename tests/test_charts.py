@@ -269,6 +269,32 @@ def test_every_chart_draws_and_twice_the_same(make: Callable[[], Campaign]) -> N
         assert chart.title in written
 
 
+def test_memory_is_charted_in_kib_and_has_no_costs_beside_it() -> None:
+    campaign = fake_campaign(cases=[replace(SERVER, concurrency=1000, held=250)])
+    for block in campaign.blocks:
+        for label, each in block.measurements.items():
+            memory = tuple(1024.0 * (20 + len(label)) for _ in each.wall)
+            block.measurements[label] = replace(each, client_memory=memory, server_memory=memory)
+    found = drawn(campaign)
+    assert list(found) == ["tls_pingpong-c1000-server-ratio", "tls_pingpong-c1000-server-blocks"]
+    (row,) = (row for row in found["tls_pingpong-c1000-server-ratio"].rows if row[0] == "uvloop")
+    assert found["tls_pingpong-c1000-server-ratio"].headers[-1] == "KiB/conn"
+    assert row[-1].startswith("26.0 ")
+    assert "1000 held" in found["tls_pingpong-c1000-server-ratio"].title
+
+
+def test_lookups_have_no_server_and_so_no_costs_of_one() -> None:
+    campaign = fake_campaign(cases=[replace(BOTH, tls=None)])
+    campaign.cases[0].unit = "lookup"
+    for block in campaign.blocks:
+        for label, each in block.measurements.items():
+            block.measurements[label] = replace(each, server_cpu=tuple(0.0 for _ in each.wall))
+    found = drawn(campaign)
+    assert list(found) == [f"tls_pingpong-c1-both-{kind}" for kind in ("ratio", "cost-client", "blocks")]
+    assert all(": lookups" in chart.title for chart in found.values())
+    assert "loopback" not in str(found["tls_pingpong-c1-both-cost-client"].spec["title"])
+
+
 def test_all_that_is_charted_has_the_roles_of_its_case() -> None:
     campaign = store.load(PUBLISHED)
     by_role = {plan.case.role: charts.slugs(campaign)[plan.case.name] for plan in campaign.cases}

@@ -10,6 +10,7 @@ from loopmark.record import Campaign
 from loopmark.report.cells import NOTHING
 from loopmark.report.document import NO_LOOP
 from loopmark.report.figures import SIDES, CaseFigures, ranked, shown_name
+from loopmark.report.kinds import has_server
 
 FLOOR, SOCKETS = "OpenSSL in memory (the floor)", "sockets without a loop"
 LOOP, BEYOND = "event loop and library", "sockets, event loop and library"
@@ -128,7 +129,9 @@ def _subtitle(side: _Side) -> list[str]:
         lines.append("No floor was measured: TLS itself is in all of the bars.")
     if side.sockets is not None:
         lines.append(f"Without a loop: what {NO_LOOP} takes beyond that, with one connection at a time.")
-    return [*lines, "On loopback the receiver's kernel path is charged to the sender."]
+    if has_server(side.case.plan) and side.case.plan.case.rtt is None:
+        lines.append("On loopback the receiver's kernel path is charged to the sender.")
+    return lines
 
 
 def _parts(side: _Side, per: str) -> Spec:

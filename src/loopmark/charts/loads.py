@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from loopmark.case import Case, Cores
 from loopmark.charts.chart import GREY, WIDTH, Chart, Rows, Spec, lines_of, tip, whole
-from loopmark.charts.words import WHO, measure, scale, shown, unit
+from loopmark.charts.words import measure, scale, shown, unit, who
 from loopmark.record import COMPARED, Campaign
 from loopmark.report.cells import interval
 from loopmark.report.figures import CaseFigures, ranked, shown_name
@@ -74,7 +74,7 @@ def _costs(family: Family, slug: str) -> Chart:
                 )
     title = f"{_what(first)}, {measure(metric)} per {first.plan.unit}, by connections at a time"
     per = unit(first, metric)
-    subtitle = ["The median over blocks. With one at a time both sides share one core, with more each has its own."]
+    subtitle = [f"The median over blocks.{_placement([case for _, case in family])}"]
     return _chart(slug, title, subtitle, values, _names(family), per, {"type": "log", "nice": False, "padding": 12})
 
 
@@ -105,7 +105,15 @@ def _ratios(family: Family, slug: str) -> Chart:
 
 def _what(case: CaseFigures) -> str:
     own = case.plan.case
-    return f"{asked_for(own)}: {WHO[own.role]}"
+    return f"{asked_for(own)}: {who(case)}"
+
+
+def _placement(cases: Sequence[CaseFigures]) -> str:
+    """Tell where the processes ran, where that differs."""
+    shared = [str(case.plan.case.concurrency) for case in cases if case.plan.case.cores is Cores.SHARED]
+    if not shared or len(shared) == len(cases):
+        return ""
+    return f" With {' and '.join(shared)} at a time both sides share one core, else each has its own."
 
 
 def _chart(

@@ -6,7 +6,7 @@ from loopmark.case import TIMES, Metric, Role
 from loopmark.judgement import Gate
 from loopmark.record import Campaign
 from loopmark.report.figures import CaseFigures
-from loopmark.report.kinds import asked_for, load, short
+from loopmark.report.kinds import asked_for, has_server, load, short
 from loopmark.report.tables import metric_name
 from loopmark.stats import Summary
 
@@ -33,7 +33,12 @@ def heading(case: CaseFigures) -> str:
     own = case.plan.case
     invalid = "INVALID: " if case.judgement.gate is Gate.INVALID else ""
     profile = f", key {own.tls.key}" if own.tls and own.tls.key != "p256" else ""
-    return f"{invalid}{asked_for(own)}, {load(own)}{profile}: {WHO[own.role]}"
+    return f"{invalid}{asked_for(own)}, {load(own)}{profile}: {who(case)}"
+
+
+def who(case: CaseFigures) -> str:
+    """Tell what is compared: servers, clients, or both at once."""
+    return WHO[case.plan.case.role] if has_server(case.plan) else "lookups"
 
 
 def measure(metric: Metric) -> str:
