@@ -151,7 +151,8 @@ def ensure(
                     _issue_leaf(files, now)
     except OSError as error:
         raise UsageError(
-            f"cannot write certificates to {directory} ({error.strerror}): make it a directory that you can write"
+            f"cannot write certificates to {directory} ({error.strerror}): make it a directory that you can write, or "
+            "name another one"
         ) from error
     return identity
 

@@ -43,8 +43,7 @@ def main() -> None:
             signal.signal(ending, _terminate)
     try:
         status = cli.main(prog_name="loopmark", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = USAGE
