@@ -10,7 +10,7 @@ import pytest
 
 from loopmark.errors import Kind, TrafficError
 from loopmark.ledger import Counts, Ledger
-from loopmark.service import HANG_UP, KEEP_READING, AnswerOnce, Reply, Service, Then
+from loopmark.service import HANG_UP, KEEP_READING, AnswerMany, AnswerOnce, EchoMessages, Reply, Service, Then
 from loopmark.spi import Facts
 
 
@@ -123,6 +123,32 @@ def test_facts_are_read_from_the_newest_connection_and_only_on_demand(ledger: Le
     assert ledger.facts() == facts()
 
 
+def test_messages_are_counted_beside_the_conversations_that_have_them() -> None:
+    ledger = Ledger(lambda: EchoMessages(4))
+    first, second = ledger.accept(facts), ledger.accept(facts)
+    first.receive(b"onetwo")
+    second.receive(b"onlyfour")
+    assert ledger.counts() == Counts(accepted=2, served=0, exchanged=3, open=2, faults={})
+    first.receive(b"so")
+    second.receive(b"")
+    assert ledger.counts() == Counts(accepted=2, served=1, exchanged=4, open=1, faults={})
+
+
+def test_the_messages_before_a_fault_stay_counted() -> None:
+    ledger = Ledger(lambda: AnswerMany(b"PING", b"PONG"))
+    session = ledger.accept(facts)
+    session.receive(b"PING")
+    session.receive(b"PANG")
+    assert ledger.counts() == Counts(accepted=1, served=0, exchanged=1, open=0, faults={"protocol": 1})
+
+
+def test_what_is_told_of_datagrams_counts_as_messages_and_opens_nothing(ledger: Ledger) -> None:
+    ledger.note(facts)
+    ledger.exchanged()
+    assert ledger.counts() == Counts(accepted=0, served=0, exchanged=1, open=0, faults={})
+    assert ledger.facts() == facts()
+
+
 @pytest.fixture
 def _hasty_threads() -> Iterator[None]:
     before = sys.getswitchinterval()
@@ -140,6 +166,7 @@ def test_threads_lose_no_count(ledger: Ledger) -> None:
         for _ in range(500):
             ledger.accept(facts).receive(b"PING")
             ledger.accept(facts).lost(None)
+            ledger.exchanged()
 
     threads = [threading.Thread(target=serve) for _ in range(8)]
     for thread in threads:
@@ -148,3 +175,4 @@ def test_threads_lose_no_count(ledger: Ledger) -> None:
         thread.join()
     counts = ledger.counts()
     assert (counts.accepted, counts.served, counts.open, counts.faults) == (8000, 4000, 0, {"eof": 4000})
+    assert counts.exchanged == 4000

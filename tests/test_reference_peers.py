@@ -1,3 +1,4 @@
+import os
 import socket
 import ssl
 import sys
@@ -6,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from loopmark.errors import ProtocolError
 from loopmark.spi import TLSProfile
 from loopmark.testing import End, Endpoint, ReferenceServer, call, dial
 from loopmark.testing.ground import BrokenContract
@@ -32,6 +34,25 @@ def test_the_reference_peers_talk_to_each_other(identity: Identity, version: str
     assert server.server_names == ["localhost"]
     assert (peer.version, bytes(peer.received)) == (f"TLSv{version}", b"PING")
     assert (peer.end, peer.closed, peer.partner_first) == (End.CLOSE_NOTIFY, True, False)
+
+
+@BOTH
+def test_the_reference_peers_upgrade_after_a_go_ahead(identity: Identity, version: str) -> None:
+    profile = TLSProfile(version=version)
+    with ReferenceServer(pong, context=server_context(profile, identity), go_ahead=b"GO") as server:
+        reply = call(server.address, client_tls(profile, identity), b"PING", go_ahead=b"GO")
+    (peer,) = server.connections
+    assert reply == b"PONG"
+    assert (server.handshakes, peer.version, bytes(peer.received)) == (1, f"TLSv{version}", b"PING")
+
+
+def test_another_go_ahead_ends_the_reference_client(identity: Identity) -> None:
+    with (
+        ReferenceServer(pong, context=server_context(TLSProfile(), identity), go_ahead=b"NO") as server,
+        pytest.raises(ProtocolError, match="expected the go-ahead b'GO', got b'NO'"),
+    ):
+        dial(server.address, client_tls(TLSProfile(), identity), go_ahead=b"GO")
+    assert (server.handshakes, len(server.failed_handshakes)) == (0, 1)
 
 
 def test_the_reference_peers_talk_without_tls_on_ipv6(ipv6: str) -> None:
@@ -135,6 +156,14 @@ def test_own_sockets_are_found_behind_their_owners_back() -> None:
         client.sendall(b"PING")
     with pytest.raises(BrokenContract, match="there is no connection"):
         own_socket(remote=server.address)
+
+
+def test_looking_at_a_socket_does_not_make_it_a_blocking_one() -> None:
+    with ReferenceServer(pong) as server, socket.create_connection(server.address) as client:
+        client.setblocking(False)
+        with own_socket(remote=server.address) as found:
+            assert found.fileno() != client.fileno()
+        assert not os.get_blocking(client.fileno())
 
 
 def test_a_descriptor_that_is_left_open_is_noticed() -> None:

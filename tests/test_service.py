@@ -15,6 +15,7 @@ from loopmark.service import (
     EchoMessages,
     EchoToEnd,
     EchoToNul,
+    File,
     Reply,
     Service,
     Talk,
@@ -164,6 +165,15 @@ def test_messages_are_echoed_and_counted_however_they_arrive(size: int, many: in
     assert outcome(EchoMessages(size), [*split(stream, cuts), b""]) == (stream, ["served"], many)
 
 
+@given(st.integers(1, 20), st.integers(0, 5), CUTS)
+def test_no_message_is_answered_before_it_is_complete(size: int, many: int, cuts: list[int]) -> None:
+    service, received, said = EchoMessages(size), 0, 0
+    for part in split(bytes(size * many), cuts):
+        received += len(part)
+        said += len(service.receive(part).data)
+        assert said == received // size * size
+
+
 @given(st.integers(2, 20), st.integers(0, 5), st.data(), CUTS)
 def test_a_cut_message_is_the_clients_fault_and_those_before_are_answered(
     size: int, many: int, data: st.DataObject, cuts: list[int]
@@ -192,3 +202,22 @@ def test_another_request_after_a_right_one_is_the_clients_fault(data: bytes, cut
 
 def test_a_request_before_the_answer_to_the_last_one_is_the_clients_fault() -> None:
     assert outcome(AnswerMany(REQUEST, REPLY), [REQUEST + REQUEST[:1]]) == (b"", [Kind.PROTOCOL], 0)
+
+
+@pytest.mark.parametrize("service", [EchoToEnd(), EchoMessages(3), AnswerMany(REQUEST, REPLY)])
+def test_a_stream_that_ends_at_once_is_a_conversation_without_a_message(service: Service) -> None:
+    assert outcome(service, [b""]) == (b"", ["served"], 0)
+
+
+@pytest.mark.parametrize("service", [EchoToNul(), EchoMessages(3), AnswerMany(REQUEST, REPLY)])
+def test_a_fault_says_what_the_client_did_wrong(service: Service) -> None:
+    outcome(service, [REQUEST[:2], b""])
+    assert service.failure is not None
+    assert "the stream ended" in str(service.failure)
+
+
+def test_a_file_that_was_sent_in_part_is_an_error_that_names_it() -> None:
+    file = File("/some/where", 100, zero_copy=True)
+    file.expect(100)
+    with pytest.raises(OSError, match=r"99 bytes of 100 are left: '/some/where'"):
+        file.expect(99)
