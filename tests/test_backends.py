@@ -196,3 +196,42 @@ def test_contenders_talk_to_each_other(
     replies, counts = serve(Ground(backend=serving, identity=identity, profile=profile), work)
     assert replies == C
     assert (counts.accepted, counts.served, counts.open, counts.faults) == (C, C, 0, {})
+
+
+@pytest.mark.parametrize(("server", "client"), PAIRS)
+def test_contenders_upgrade_with_each_other(
+    load: Callable[[str], Backend], identity: Identity, server: str, client: str
+) -> None:
+    serving, calling = load(server), load(client)
+    ground = Ground(backend=serving, identity=identity, profile=TLSProfile(), options=OPTIONS).upgraded()
+
+    def work(address: Address, _: Ledger) -> int:
+        target = replace(aim(address, TLSProfile(), identity), options=ground.options)
+        return calling.run(lambda: churn(calling, target, connections=C, concurrency=3))
+
+    replies, counts = serve(ground, work)
+    assert replies == C
+    assert (counts.accepted, counts.served, counts.open, counts.faults) == (C, C, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("server", "client"),
+    [("asyncio-protocol", "trio"), ("uvloop-protocol", "blocking"), ("trio", "anyio+uvloop"), ("anyio+trio", "trio")],
+)
+def test_contenders_exchange_datagrams_with_each_other(
+    load: Callable[[str], Backend], identity: Identity, server: str, client: str
+) -> None:
+    serving, calling = load(server), load(client)
+
+    def work(address: Address, _: Ledger) -> list[bytes | None]:
+        async def main() -> list[bytes | None]:
+            sock = await calling.open_datagrams(address)
+            try:
+                return [await sock.exchange(b"%d" % number, 5.0) for number in range(C)]
+            finally:
+                await sock.close()
+
+        return calling.run(main)
+
+    ground = Ground(backend=serving, identity=identity, profile=None)
+    assert ground.serve_datagrams(work, answer=lambda data: b"re: " + data) == [b"re: %d" % n for n in range(C)]
