@@ -38,7 +38,7 @@ class Ledger:
         self._accept = self._accepted.__next__
         self.served = self._served.__next__
         self.exchanged = self._exchanged.__next__
-        self._faults: deque[str] = deque()
+        self._faults: deque[Kind] = deque()
         self._facts: Callable[[], Facts] | None = None
 
     def accept(self, facts: Callable[[], Facts]) -> Service:
@@ -55,7 +55,8 @@ class Ledger:
 
     def failed(self, kind: Kind) -> None:
         """Count a conversation that broke off."""
-        self._faults.append(str(kind))
+        # As it is: a text of its own would stay for every fault.
+        self._faults.append(kind)
 
     def facts(self) -> Facts | None:
         """Read the newest connection, which must still be open; None before the first."""
@@ -63,7 +64,7 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Return the counters as they are now."""
-        accepted, served, faults = _read(self._accepted), _read(self._served), Counter(self._faults)
+        accepted, served, faults = _read(self._accepted), _read(self._served), Counter(map(str, self._faults))
         return Counts(
             accepted=accepted,
             served=served,

@@ -196,10 +196,42 @@ class _Answers:
 
 
 def _held() -> dict[str, Any]:
-    """Count what lives: coroutines, of which every task has one, and all that the garbage collector knows."""
+    """Count what lives: coroutines, of which every task has one, all that the garbage collector knows, and memory.
+
+    Memory that is in use, not what the process has of the system, which says more about malloc than about leaks:
+    pymalloc's blocks of up to 512 bytes, and the bytes of larger ones and of C's, None where malloc does not tell.
+    """
     gc.collect()
     living = gc.get_objects()
-    return {"coroutines": sum(type(each) is CoroutineType for each in living), "objects": len(living)}
+    return {
+        "coroutines": sum(type(each) is CoroutineType for each in living),
+        "objects": len(living),
+        "blocks": sys.getallocatedblocks(),
+        "bytes": _allocated(),
+    }
+
+
+class _Mallinfo2(ctypes.Structure):
+    """What glibc's mallinfo2(3) tells, in its order; bytes, or numbers."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def _allocated() -> int | None:
+    try:
+        read = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return None
+    read.restype = _Mallinfo2
+    told = read()
+    allocated: int = told.uordblks + told.hblkhd
+    return allocated
 
 
 def settle() -> None:

@@ -5,10 +5,8 @@ After that the next good client is served, nothing is left behind, little was lo
 right. How a bad peer is known: `docs/faults.md`.
 """
 
-import sys
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from loopmark import limits
 from loopmark.errors import LoopmarkError, UsageError
@@ -36,33 +34,8 @@ LOG = 8192
 _WARM_UP = 5
 """How many these are, when there are few repetitions."""
 
-_OBJECTS, _KIB = 0.5, 1.0
-"""Objects and KiB that may stay per repetition: less than one object, and much less than a connection."""
-
-_MORE_OBJECTS, _MORE_KIB = 50, 8192.0
-"""What may stay besides: caches, and what malloc keeps."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leak:
-    """What a library is known to lose in failed handshakes; it is allowed up to the bound, and told."""
-
-    loop: str
-    versions: tuple[tuple[int, int, int], ...]
-    """The Pythons that have it."""
-    kib: float
-    """The most that stays, however many handshakes fail: the collector finds it, but only when it runs."""
-    link: str
-
-
-LEAKS: tuple[Leak, ...] = (
-    Leak(
-        loop="asyncio.",
-        versions=((3, 11, 7), (3, 12, 1)),
-        kib=131072.0,
-        link="https://github.com/python/cpython/issues/109534",
-    ),
-)
+_LEFT = {"objects": (20, 0.1), "blocks of memory": (500, 0.5), "bytes of memory": (256 * 1024, 256.0)}
+"""What may be left after a fault, at all and per repetition: free lists and caches, and less than any connection."""
 
 
 def check_faults(
@@ -149,23 +122,18 @@ def _commit(fault: Fault, subject: Subject, repetitions: int) -> str:
     """Commit it, and look at the server before and after; return what the server's account says."""
     target = subject.target
     count = max(repetitions, fault.least(target))
-    # What the first ones bring into memory stays, and is no leak. A few slow ones do without, unjudged in memory.
+    # What the first ones bring into memory stays, and is no leak. A few slow ones do without.
     thorough = repetitions > REPETITIONS
-    warm = thorough or not fault.slow
-    if warm:
+    if thorough or not fault.slow:
         _attack(fault, target, fault.at_once if thorough else _WARM_UP)
     target.require_answer()
     before = subject.settled()
     _attack(fault, target, count)
     target.require_answer()
-    after = subject.settled(objects=before.objects + int(_MORE_OBJECTS + count * _OBJECTS))
+    after = subject.settled(_most(before, count))
     logged = after.log - before.log
     expect(logged <= LOG, f"{count} times are {logged} bytes in the log")
-    told = _account(fault, before, after, count)
-    # How many connections there are at the same time is not ours to say where they wait to be accepted.
-    if not warm or fault.told is Told.ANY:
-        return told
-    return told + _leaked(fault, subject, count, _more_kib(before, after))
+    return _account(fault, before, after, count)
 
 
 def _attack(fault: Fault, target: Target, count: int) -> None:
@@ -175,21 +143,13 @@ def _attack(fault: Fault, target: Target, count: int) -> None:
         target.hang_up()
 
 
-def _more_kib(before: State, after: State) -> float:
-    if before.memory_kib is None or after.memory_kib is None:
-        return 0.0
-    return after.memory_kib - before.memory_kib
-
-
-def _leaked(fault: Fault, subject: Subject, count: int, kib: float) -> str:
-    """Require that no memory is lost, but for what a library is known to lose; return what to say of that."""
-    if kib <= _MORE_KIB + count * _KIB:
-        return ""
-    here = sys.version_info[:3]
-    for leak in LEAKS if fault.told is Told.LIBRARY else ():
-        if subject.loop.startswith(leak.loop) and here in leak.versions and kib <= leak.kib:
-            return f", a known leak ({leak.link})"
-    raise BrokenContract(f"{count} times leave {kib:.0f} KiB of memory behind")
+def _most(before: State, count: int) -> dict[str, int | None]:
+    """Return what may be used after so many repetitions, by name."""
+    most: dict[str, int | None] = {}
+    for name, used in before.used().items():
+        once, each = _LEFT[name]
+        most[name] = None if used is None else used + once + int(count * each)
+    return most
 
 
 def _account(fault: Fault, before: State, after: State, count: int) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,10 @@ class State:
     """One for each task, and those that its main one waits for."""
     objects: int
     """Of those that the garbage collector knows, after a collection."""
-    memory_kib: float | None
+    blocks: int
+    """Of memory that is in use, up to 512 bytes each."""
+    bytes: int | None
+    """That are in use besides, by Python and by C."""
     log: int
     """Bytes on standard error."""
 
@@ -48,6 +51,10 @@ class State:
             "threads": self.threads,
             "coroutines": self.coroutines,
         }
+
+    def used(self) -> dict[str, int | None]:
+        """Return what may be a little more after each fault, by name."""
+        return {"objects": self.objects, "blocks of memory": self.blocks, "bytes of memory": self.bytes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,25 +80,20 @@ class Subject:
             threads=procfs.threads(self.handle.pid),
             coroutines=held["coroutines"],
             objects=held["objects"],
-            memory_kib=procfs.private_kib(self.handle.pid),
+            blocks=held["blocks"],
+            bytes=held["bytes"],
             log=self.log.stat().st_size,
         )
 
-    def settled(self, *, objects: int | None = None) -> State:
-        """Wait until it holds no more than in the beginning, and so many `objects` at most.
+    def settled(self, most: Mapping[str, int | None] | None = None) -> State:
+        """Wait until it holds no more than when it was at rest, and uses at `most` so much, by name.
 
         Raises BrokenContract if that never comes.
         """
         end = time.monotonic() + self.target.patience
         while True:
             now = self.state()
-            left = [
-                f"{count} {name} instead of {self.idle[name]}"
-                for name, count in now.held().items()
-                if count is not None and count > (self.idle.get(name) or 0)
-            ]
-            if objects is not None and now.objects > objects:
-                left.append(f"{now.objects} objects, which is {now.objects - objects} too many")
+            left = [*_beyond(self.idle, now.held()), *_beyond(most or {}, now.used())]
             if not left:
                 return now
             if time.monotonic() > end:
@@ -122,6 +124,15 @@ class Subject:
         """Say that it has ended, with the end of what it has written to standard error, all on one line."""
         words = _on_one_line(self.log)
         return f"the server has ended with: {words}" if words else "the server has ended without a word"
+
+
+def _beyond(most: Mapping[str, int | None], now: Mapping[str, int | None]) -> list[str]:
+    """Say what there is too much of; where either side is unknown, nobody can tell."""
+    return [
+        f"{now[name]} {name} instead of {limit}"
+        for name, limit in most.items()
+        if limit is not None and (count := now[name]) is not None and count > limit
+    ]
 
 
 def _on_one_line(log: Path) -> str:
