@@ -78,7 +78,7 @@ class _AnyioStreams(Backend):
             try:
                 while True:
                     try:
-                        data = await stream.receive()
+                        data = await stream.receive(service.at_a_time or 65536)
                     except anyio.EndOfStream:
                         data = b""
                     reply = service.receive(data)

@@ -53,7 +53,7 @@ class AsyncioSockets(AsyncioBase):
             service = accept(lambda: _facts(loop, sock))
             try:
                 while True:
-                    reply = service.receive(await loop.sock_recv(sock, 65536))
+                    reply = service.receive(await loop.sock_recv(sock, service.at_a_time or 65536))
                     if reply.data:
                         await loop.sock_sendall(sock, reply.data)
                     if reply.file is not None:

@@ -47,7 +47,7 @@ class AsyncioStreams(AsyncioBase):
                     writer.write(options.go_ahead)
                     await writer.start_tls(upgrading, ssl_handshake_timeout=options.handshake_timeout)
                 while True:
-                    reply = service.receive(await reader.read(65536))
+                    reply = service.receive(await reader.read(service.at_a_time or 65536))
                     if reply.data:
                         writer.write(reply.data)
                         await writer.drain()

@@ -75,7 +75,7 @@ class Blocking(Backend):
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
                 while True:
-                    reply = service.receive(sock.recv(65536))
+                    reply = service.receive(sock.recv(service.at_a_time or 65536))
                     if reply.data:
                         sock.sendall(reply.data)
                     if reply.file is not None:

@@ -71,7 +71,7 @@ class TrioStreams(Backend):
                         with trio.fail_after(options.handshake_timeout):
                             await stream.do_handshake()
                     while True:
-                        reply = service.receive(await stream.receive_some())  # type: ignore[arg-type]  # bytes, in fact
+                        reply = service.receive(await stream.receive_some(service.at_a_time))  # type: ignore[arg-type]  # bytes, in fact
                         if reply.data:
                             await stream.send_all(reply.data)
                         if reply.file is not None:

@@ -71,6 +71,9 @@ class Service(ABC):
     with `finish` or `refuse`. Whoever writes a benchmark cannot forget it, since no value without it has its counts.
     """
 
+    at_a_time: int | None = None
+    """The most bytes that a server reads at a time; None leaves it to the backend. A protocol gets what arrives."""
+
     tally: Tally | None = None
     """Set by the ledger; None where nobody counts, and once the conversation is over."""
 
@@ -169,10 +172,10 @@ class EchoToEnd(Service):
 class EchoToNul(Service):
     """Sends back what it reads until a NUL byte, without it, and closes; what follows the NUL is ignored.
 
-    It takes `SLICE` bytes at a time. TLS cannot half-close, so that the end of a message has to be said.
+    TLS cannot half-close, so that the end of a message has to be said.
     """
 
-    SLICE = 128
+    at_a_time = 128
 
     def receive(self, data: bytes, /) -> Reply:
         """Answer with all up to the NUL."""
