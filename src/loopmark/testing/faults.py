@@ -34,7 +34,7 @@ LOG = 8192
 _WARM_UP = 5
 """How many these are, when there are few repetitions."""
 
-_LEFT = {"objects": (20, 0.1), "blocks of memory": (500, 0.5), "bytes of memory": (256 * 1024, 256.0)}
+_LEFT = {"objects": (100, 0.1), "blocks of memory": (500, 0.5), "bytes of memory": (256 * 1024, 256.0)}
 """What may be left after a fault, at all and per repetition: free lists and caches, and less than any connection."""
 
 
