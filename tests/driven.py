@@ -52,7 +52,8 @@ def gate(name: str) -> None:
         os.close(os.open(HERE / f"passed-{name}", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
-    (HERE / "reached").open("w").write(f"{name} {os.getpid()} {server}\n")
+    # Closed here, since an interrupt that comes while an object is thrown away is lost.
+    (HERE / "reached").write_text(f"{name} {os.getpid()} {server}\n")
     with (HERE / f"go-{name}").open("rb", buffering=0) as go:
         go.read(1)
 

@@ -191,9 +191,11 @@ def start(tmp_path: Path, identity: Identity) -> Iterator[Start]:
 
 
 def assert_kept(campaign: Campaign, least: int, arms: int = 2) -> None:
-    """All blocks are whole, and without gaps."""
-    assert len(campaign.blocks) >= least
-    assert [block.index for block in campaign.blocks] == list(range(len(campaign.blocks)))
+    """All blocks are whole, and without gaps but for those that a busy machine has spoilt."""
+    spoilt = [int(each.partition("block ")[2].partition(" ")[0]) for each in campaign.dropped]
+    known = sorted([*spoilt, *(block.index for block in campaign.blocks)])
+    assert known == list(range(len(known)))
+    assert len(known) >= least
     assert all(len(block.measurements) == arms for block in campaign.blocks)
 
 
@@ -267,7 +269,7 @@ def test_a_scheduler_that_is_killed_leaves_nobody_and_a_campaign_that_can_go_on(
     status, out, err = again.end()
     assert (status, out.splitlines()[-1]) == (0, f"results: {running.path}"), err
     campaign = again.stored()
-    assert (campaign.ended, len(campaign.blocks), campaign.dropped) == ("done", 3, [])
+    assert (campaign.ended, len(campaign.blocks)) == ("done", 3)
     assert_kept(campaign, 3)
     assert_files_agree(again)
 
@@ -371,7 +373,8 @@ def test_whatever_else_comes_while_it_ends_and_saves_is_no_matter(start: Start, 
     assert (status, "Traceback" in err) == (130, False), err
     assert out.splitlines()[-1].startswith("results: ")
     campaign = running.stored()
-    assert (campaign.ended, len(campaign.blocks)) == ("interrupted", 1)
+    assert campaign.ended == "interrupted"
+    assert_kept(campaign, 1)
     assert_files_agree(running)
     running.assert_gone()
 
@@ -482,7 +485,7 @@ def assert_done(running: Running) -> Campaign:
     status, _, err = running.end()
     campaign = running.stored()
     assert (status, campaign.ended, len(campaign.blocks)) == (0, "done", 2), err
-    assert (campaign.dropped, campaign.outcomes) == ([], [])
+    assert campaign.outcomes == []
     running.assert_gone()
     return campaign
 

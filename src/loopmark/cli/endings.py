@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-DEAF_SECONDS = 5.0
+DEAF_SECONDS = 2.0
 """How long after an interrupt another one is ignored."""
 
 
