@@ -12,18 +12,17 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from loopmark import redact
-from loopmark.case import Role
 from loopmark.codec import MismatchError, decode, encode
 from loopmark.counts import Counts
 from loopmark.errors import DamagedError, UsageError
 from loopmark.pyperf_files import PRIVATE, pyperf_files
-from loopmark.record import Campaign, Measurement
+from loopmark.record import Campaign
+from loopmark.soundness import complaints, instant
 
 SCHEMA = 3
 """Raised whenever a file gets another shape; one of the version before is brought up to date."""
@@ -41,7 +40,7 @@ def create(results: Path, campaign: Campaign) -> Path:
 
     A name that is taken gets a number behind it. Raises UsageError when nothing can be made there.
     """
-    stamp = _instant(campaign.started).strftime("%Y%m%dT%H%M%SZ")
+    stamp = instant(campaign.started).strftime("%Y%m%dT%H%M%SZ")
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", campaign.label)[:60].strip("-.") or "campaign"
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -248,7 +247,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _check(campaign: Campaign) -> None:
     """Raise MismatchError unless all parts of a campaign fit together."""
-    for complaint in _complaints(campaign):
+    for complaint in complaints(campaign):
         raise MismatchError(complaint)
 
 
@@ -260,84 +259,6 @@ def _check_counts(counts: Counts) -> None:
             raise MismatchError(f"{each.side} of {each.arm} was counted in {each.case}, which is not known")
         if each.connections < 1 or not each.layouts or not all(1 <= value <= 1e15 for value in each.layouts):
             raise MismatchError(f"{each.layouts} instructions in each of {each.connections} connections")
-
-
-def _complaints(campaign: Campaign) -> Iterator[str]:
-    try:
-        _instant(campaign.started)
-    except ValueError:
-        yield f"the start {campaign.started!r} is no time in UTC"
-    yield from _wrong_bounds(campaign)
-    plans = {plan.case.name: plan for plan in campaign.cases}
-    if len(plans) != len(campaign.cases):
-        yield "two cases have one name"
-    for plan in campaign.cases:
-        if len({arm.label for arm in plan.arms}) != len(plan.arms):
-            yield f"two arms of {plan.case.name} have one label"
-        if any((arm.caller is None) is (plan.case.role is Role.PAIR) for arm in plan.arms):
-            yield f"{plan.case.name} has an arm with a caller, or without one, against its role"
-        # None is settled in a case that the campaign did not come to.
-        if plan.loops < (plan.case.name in {block.case for block in campaign.blocks}):
-            yield f"{plan.case.name} has {plan.loops} connections a value"
-    seen = set()
-    for block in campaign.blocks:
-        where = f"block {block.index} of {block.case}"
-        if (block.case, block.index, block.field) in seen:
-            yield f"{where} is there twice"
-        seen.add((block.case, block.index, block.field))
-        if block.case not in plans:
-            yield f"{where} belongs to no case"
-            continue
-        known = {arm.label for arm in plans[block.case].arms}
-        if any(sorted(one) != sorted(block.order) for one in block.rounds):
-            yield f"{where} has a round of others than its own arms"
-        for label, measurement in block.measurements.items():
-            if label not in known or label not in block.order or measurement.arm != label:
-                yield f"{where} has the unknown arm {label!r}"
-            yield from (f"{where}, {label}: {each}" for each in _wrong_numbers(measurement))
-
-
-def _wrong_bounds(campaign: Campaign) -> Iterator[str]:
-    for name in _GROUPS_OF_FACTS:
-        if not isinstance(campaign.machine.get(name), dict | None):
-            yield f"the machine's {name} are no group of facts"
-    for what, share in (("margin", campaign.margin), ("target", campaign.target)):
-        if share is not None and not 0 < share < 1:
-            yield f"the {what} {share} is no share between 0 and 1"
-    counts = [campaign.seed, *(plan.next_block for plan in campaign.cases), *(block.index for block in campaign.blocks)]
-    seconds = [campaign.seconds, campaign.seconds_allowed, campaign.measured_seconds, campaign.proof_seconds]
-    seconds += [block.seconds for block in campaign.blocks]
-    if min(*counts, *seconds) < 0:
-        yield f"{min(*counts, *seconds)} is less than nothing"
-    if max(seconds) > _LONGEST:
-        yield f"{max(seconds)} seconds are longer than any campaign"
-    if campaign.blocks_wanted is not None and campaign.blocks_wanted < 1:
-        yield f"{campaign.blocks_wanted} blocks were wanted"
-
-
-_GROUPS_OF_FACTS = ("cpu", "python", "malloc", "sysctls", "versions", "distributions", "source")
-
-_LONGEST = 1e9
-"""Seconds."""
-
-
-def _wrong_numbers(measurement: Measurement) -> Iterator[str]:
-    series = (measurement.wall, measurement.client_cpu, measurement.server_cpu)
-    if not measurement.wall or len({len(values) for values in series}) != 1:
-        yield "the three metrics must have the same number of values, at least one"
-    if measurement.loops < 1:
-        yield f"{measurement.loops} connections a value"
-    for value in (value for values in (*series, measurement.warmups) for value in values):
-        # Zero is what a coarse CPU clock tells; anything else beyond these bounds is no time of a connection.
-        if value != 0 and not 1e-12 <= value <= 1e6:
-            yield f"{value} seconds per connection is out of range"
-
-
-def _instant(started: str) -> datetime:
-    moment = datetime.fromisoformat(started)
-    if moment.utcoffset() is None:
-        raise ValueError(f"{started!r} has no time zone")
-    return moment.astimezone(UTC)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
