@@ -47,7 +47,8 @@ def bench(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on the package as users install it; what follows `--` goes to pytest."""
     session.install(".[all]", *_group("tests"))
-    session.run("pytest", *session.posargs)
+    # Some tests wait more than they work. The seed gives all processes the tests in one order.
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs, env={"PYTHONHASHSEED": "0"})
 
 
 @nox.session

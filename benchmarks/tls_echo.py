@@ -8,8 +8,8 @@ from .tcp_echo import round_trips
 
 PARTS = (b"This is the message. ", b"It will be sent ", b"in parts.")
 
-# The NUL is a write of its own, because TLS cannot half-close. The server may read it with the last part. It reads up to
-# 128 bytes at a time, but for a server on the protocol level, which is given what arrives.
+# The NUL is a write of its own, because TLS cannot half-close. The server may read it with the last part. It reads up
+# to 128 bytes at a time, but for a server on the protocol level, which is given what arrives.
 MESSAGE = Conversation(
     service=EchoToNul,
     talks=(Talk(parts=(*PARTS, b"\0"), reply=b"".join(PARTS), reply_size=None, reply_parts=len(PARTS)),),

@@ -8,6 +8,7 @@ import pytest
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.probe import Finding, Survey, load, runnable, survey
 from loopmark.registry import Contender, Source, registry
+from loopmark.spi import Feature
 
 PLUGIN = """
 import os, sys, threading, time, socket
@@ -63,8 +64,11 @@ def found(plugin: Path) -> Survey:
 
 def test_what_the_standard_library_can_do_is_always_ok(found: Survey) -> None:
     for name in ("asyncio", "asyncio-protocol", "blocking"):
-        assert found.findings[name] == Finding(name=name, status="ok", features=("tcp", "tls"), versions={})
-    assert found.findings["asyncio-sockets"].features == ("tcp",)
+        finding = found.findings[name]
+        assert finding == Finding(name=name, status="ok", features=finding.features, versions={})
+        assert {"tcp", "tls", "start_tls", "sendfile"} <= set(finding.features)
+    assert not {"tls", "start_tls"} & set(found.findings["asyncio-sockets"].features)
+    assert set(found.findings["blocking"].features) == set(Feature)
 
 
 def test_every_contender_has_a_finding(found: Survey) -> None:

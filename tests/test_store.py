@@ -598,7 +598,7 @@ def change_first(campaign: Campaign, **changes: Any) -> Campaign:
     [
         {"seconds": math.nan},
         {"facts": {"client": {"x": math.inf}}},
-        {"facts": {"client": object()}},
+        {"facts": {"client": {1j}}},
         {"facts": {1: "a key must be text"}},
         {"wall": ()},
         {"wall": [1.0]},

@@ -126,7 +126,7 @@ def _seen(campaign: Campaign, case: str) -> dict[str, str]:
     for block in campaign.blocks:
         if block.case == case and not block.field and baseline in block.measurements:
             for side, facts in block.measurements[baseline].facts.items():
-                for name, value in facts.items() if isinstance(facts, Mapping) else ():
+                for name, value in facts.items():
                     values.setdefault(f"{side}.{name}".removeprefix("equal."), {})[str(value)] = None
     return {name: " and ".join(sorted(each)) for name, each in values.items()}
 
