@@ -94,7 +94,8 @@ def cut_before_ping(to: Target, count: int) -> None:
     all_are_dropped(count, begin)
 
 
-@fault(Kind.RESET, settings=BOTH)
+# A library that looks for the end of the stream first tells of that.
+@fault(Kind.RESET, Kind.EOF, settings=BOTH)
 def reset_before_ping(to: Target, count: int) -> None:
     """A peer resets the connection within PING."""
 
