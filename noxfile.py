@@ -48,7 +48,10 @@ def tests(session: nox.Session) -> None:
     """Run the tests on the package as users install it; what follows `--` goes to pytest."""
     session.install(".[all]", *_group("tests"))
     # Some tests wait more than they work. The seed gives all processes the tests in one order.
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs, env={"PYTHONHASHSEED": "0"})
+    env = {"PYTHONHASHSEED": "0"}
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs, env=env, success_codes=[0, 1])
+    # What failed beside others, on a busy machine, has to pass by itself.
+    session.run("pytest", "--last-failed", "--last-failed-no-failures", "none", env=env, success_codes=[0, 5])
 
 
 @nox.session
