@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import accuracy
+import by_hand
 import false_alarms
 import known
 import minute
@@ -66,6 +67,7 @@ def times(_: Path | None = None) -> str:
 
 SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "times": times,
+    "by-hand": by_hand.rendered,
     "aa": false_alarms.rendered,
     "precision": precision.rendered,
     "width": lambda results: precision.curves_table(precision.curves(results)),

@@ -13,7 +13,7 @@ class Line:
     """One command line of a study. With `stock` it is a pair of pyperf files of identical code, else a campaign."""
 
     case: str
-    """One of CASES."""
+    """One of CASES, or what else tells a study's lines apart."""
     variant: str = ""
     arguments: tuple[str, ...] = ()
     stock: bool = False
@@ -106,16 +106,50 @@ def _stock(wanted: int) -> Iterator[Line]:
 
 
 _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
+HAND = "hand-"
+"""Begins the label of hand-written code."""
+
 _AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
 
-_KNOWN = ("--plugin", str(Path(__file__).parent / "busy.py"), "-b", "asyncio-busy", *TO_THE_END)
+_BUSY = Path(__file__).parent / "busy.py"
+_KNOWN = ("--plugin", str(_BUSY), "--baseline", "asyncio-idle", "-b", "asyncio-busy", *TO_THE_END)
+
+_WITH_TLS = (
+    *("asyncio", "asyncio-protocol", "uvloop", "uvloop-protocol", "trio", "blocking"),
+    *("anyio+asyncio", "anyio+uvloop", "anyio+trio"),
+)
+_BY_HAND = {"tls_pingpong": _WITH_TLS, "tcp_pingpong": (*_WITH_TLS, "asyncio-sockets", "uvloop-sockets")}
+_YARDSTICKS = Path(__file__).parents[1] / "tests" / "handwritten" / "yardsticks.py"
+
+
+def _by_hand(seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
+    """Two arms and no twin: fewer arms take turns the faster, and noise is known from the study `aa`."""
+    for benchmark, names in _BY_HAND.items():
+        for name in names:
+            for concurrency, each in seconds.items():
+                yield Line(
+                    case=f"{benchmark}-{concurrency}",
+                    variant=name,
+                    arguments=(
+                        *("--plugin", str(_YARDSTICKS), "--baseline", name, "-b", name, "--hidden", HAND + name),
+                        *("-w", benchmark, "-c", concurrency, "--role", "server,client,both", "--twins", "0"),
+                        *("--max-time", str(each)),
+                    ),
+                    wanted=wanted,
+                    seconds=each,
+                )
+
 
 STUDIES: Mapping[str, Study] = {
+    "by-hand": Study(
+        question="Is a contender slower than the same ping-pong written by hand?",
+        lines=tuple(_by_hand({"1": 60, "100": 100}, wanted=2)),
+    ),
     "aa": Study(
         question="How often is identical code called different?",
         lines=(
             *_campaigns(
-                "-b", "asyncio", "--twins", "7", cases={"both-1": 120, "server-100": 180, "client-100": 180}, wanted=20
+                "-b", "asyncio", "--twins", "7", cases={"both-1": 75, "server-100": 90, "client-100": 90}, wanted=20
             ),
             *_stock(20),
         ),

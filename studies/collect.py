@@ -110,9 +110,12 @@ def _run(line: Line, directory: Path, python: str) -> None:
             if status not in ((0,) if line.stock else (0, 1)) or not any(unfinished.iterdir()):
                 raise CollectError(f"status {status} of: {' '.join(command)}")
         (made,) = unfinished.iterdir()
-        if not line.stock and (ended := store.load(made).ended) not in shelf.COMPLETE:
+        if line.stock:
+            made.rename(directory / made.name)
+            return
+        if (ended := store.load(made).ended) not in shelf.COMPLETE:
             raise CollectError(f"it ended early ({ended}): {' '.join(command)}")
-        made.rename(directory / made.name)
+        shelf.pack(made, directory)
 
 
 def _status(command: Sequence[str], environment: Mapping[str, str]) -> int:

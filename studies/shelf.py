@@ -1,5 +1,12 @@
-"""Where the results of studies lie: `<results>/<study>/<line>/<one result>`. Only what is complete lies there."""
+"""Where the results of studies lie: `<results>/<study>/<line>/<one result>`. Only what is complete lies there.
 
+A campaign is its `campaign.json`, compressed, in one file `<campaign>.json.xz`: a study has a hundred of them, and they
+are committed, so that anybody can render the tables again and go on where the last one stopped. A pair of stock pyperf
+files is a directory.
+"""
+
+import lzma
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,27 +16,45 @@ from catalogue import STUDIES, Line
 from loopmark import store
 from loopmark.record import Campaign
 
-RESULTS = Path("results/studies")
+RESULTS = Path(__file__).parent / "recorded"
 UNFINISHED = ".unfinished-"
 """Begins the name of a directory that is still written to, or that nobody came to remove."""
 
-STOCK_FILES = ("asyncio-1.json", "asyncio-2.json")
+STOCK_FILES = ("asyncio-1.json.gz", "asyncio-2.json.gz")
+
+PACKED = ".json.xz"
 
 COMPLETE = ("done", "time cap")
 """How a campaign ends that nothing has ended early."""
 
 
 def complete(results: Path, study: str, line: str) -> list[Path]:
-    """Return the directories of a line's results, the oldest first."""
+    """Return where a line's results are, the oldest first."""
     directory = results / study / line
     if not directory.is_dir():
         return []
-    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
 
 
 def campaigns(results: Path, study: str, line: str) -> list[Campaign]:
     """Load a line's campaigns."""
-    return [store.load(path) for path in complete(results, study, line)]
+    return [unpacked(path) for path in complete(results, study, line)]
+
+
+def pack(campaign: Path, directory: Path) -> None:
+    """Put a campaign, given by its directory, among a line's results."""
+    content = lzma.compress((campaign / store.FILE).read_bytes())
+    with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as name:
+        unfinished = Path(name) / f"{campaign.name}{PACKED}"
+        unfinished.write_bytes(content)
+        unfinished.rename(directory / unfinished.name)
+
+
+def unpacked(path: Path) -> Campaign:
+    """Load a campaign that was packed."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / store.FILE).write_bytes(lzma.decompress(path.read_bytes()))
+        return store.load(Path(name))
 
 
 def pairs(results: Path, study: str, line: str) -> list[tuple[pyperf.Benchmark, pyperf.Benchmark]]:

@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from tests.campaigns import BOTH, CLIENT, SERVER, TWIN, fake_campaign
 
 import accuracy
 import analyse
+import by_hand
 import collect
 import false_alarms
 import known
@@ -476,6 +478,15 @@ def test_a_line_that_a_study_does_not_have_is_a_mistake(capsys: pytest.CaptureFi
 # Rendering.
 
 
+def put(directory: Path, campaign: Campaign) -> None:
+    """Put a campaign among a line's results, as collecting does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        made = store.create(Path(elsewhere), campaign)
+        store.write(made, campaign)
+        shelf.pack(made, directory)
+
+
 def filled(results: Path) -> None:
     """Put one or two simulated results of every line onto the shelf."""
     for name, study in STUDIES.items():
@@ -488,8 +499,10 @@ def filled(results: Path) -> None:
                         drawn_file(10 * number + seed).dump(str(directory / file))
                 continue
             for seed in range(2 if name in ("aa", "precision") else 1):
-                case = {"both-1": BOTH, "server-100": SERVER, "client-100": CLIENT}[line.case]
+                case = {"both-1": BOTH, "server-100": SERVER, "client-100": CLIENT}.get(line.case, BOTH)
                 match name:
+                    case "by-hand":
+                        campaign = beside_hand(seed)
                     case "control":
                         campaign = with_control(seed)
                     case "aa":
@@ -500,7 +513,7 @@ def filled(results: Path) -> None:
                         campaign = fake_campaign(seed, effects={}, blocks=100, cases=(case,), values=1)
                     case _:
                         campaign = fake_campaign(seed, blocks=20, field_blocks=8, cases=(case,), values=2)
-                store.write(store.create(results / name / line.name, campaign), campaign)
+                put(results / name / line.name, campaign)
 
 
 def test_every_section_can_be_written_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,6 +539,24 @@ def test_the_page_has_a_place_for_every_section() -> None:
 def test_the_page_tells_the_time_that_studies_take_today() -> None:
     page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     assert analyse.replaced(page, "times", analyse.times()) == page
+
+
+@pytest.mark.parametrize("name", analyse.SECTIONS)
+def test_the_page_shows_what_is_recorded(name: str) -> None:
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    # The chart, which is drawn with what the tests do not need, comes behind.
+    assert f"<!-- study: {name} -->\n\n{analyse.SECTIONS[name](shelf.RESULTS)}\n" in page
+
+
+def test_the_readme_tells_of_false_and_true_alarms_what_the_page_shows() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = re.findall(r"called different in (\d+) of ([\d,]+) comparisons", readme)
+    page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    counted = re.findall(r"^\| all +\| \d+ +\| ([\d,]+) +\|[^|]+\| (\d+) \(", page, re.MULTILINE)
+    assert told == [(called, made) for made, called in counted]
+    controls = re.findall(r"^\| \d+ +\| \d+ +\| [\d.]+ \[.*?\| (\w+) +\|", page, re.MULTILINE)
+    (found,) = re.findall(r"called slower in (\d+) of (\d+) campaigns", readme)
+    assert found == (str(controls.count("slower")), str(len(controls)))
 
 
 def test_a_page_without_a_place_is_an_error() -> None:
@@ -568,6 +599,46 @@ def test_a_case_is_named_by_its_primary_metric() -> None:
     assert len(CASES) == 3
 
 
+# By hand
+
+
+def beside_hand(seed: int, *, ratio: float = 1.0, blocks: int = 10, noise: float = 0.001) -> Campaign:
+    """Simulate asyncio beside hand-written code that is faster by this ratio."""
+    effects = {"hand-asyncio": 1 / ratio}
+    return fake_campaign(seed, effects=effects, hidden=["hand-asyncio"], cases=(BOTH,), noise=noise, blocks=blocks)
+
+
+def test_blocks_of_several_campaigns_are_compared_with_hand_written_code_together() -> None:
+    found = by_hand.compared([beside_hand(seed, ratio=1.05) for seed in range(3)])
+    (estimate,) = found.values()
+    assert list(found) == [("asyncio", BOTH)]
+    assert estimate.blocks == 30
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 1.04 < estimate.low < 1.05 < estimate.high < 1.06
+
+
+@pytest.mark.parametrize(
+    ("ratio", "blocks", "said"),
+    [
+        (1.0, 10, "1 of 1, reached. Wholly above 1.02: 0; wholly above 1: 0."),
+        (1.01, 10, "1 of 1, reached. Wholly above 1.02: 0; wholly above 1: 1."),
+        (1.05, 10, "0 of 1, NOT reached. Wholly above 1.02: 1; wholly above 1: 1."),
+        (1.0, 5, "0 of 1, NOT reached. Wholly above 1.02: 0; wholly above 1: 0."),
+    ],
+)
+def test_the_limit_is_for_the_upper_end(ratio: float, blocks: int, said: str) -> None:
+    campaign = beside_hand(1, ratio=ratio, blocks=blocks, noise=0.0005)
+    assert by_hand.ratios_table(by_hand.compared([campaign])).endswith(said)
+
+
+def test_a_campaign_comes_back_from_the_shelf_as_it_was(tmp_path: Path) -> None:
+    put(tmp_path / "aa" / "both-1", eight_arms())
+    (path,) = shelf.complete(tmp_path, "aa", "both-1")
+    assert path.name.endswith(".json.xz")
+    assert shelf.campaigns(tmp_path, "aa", "both-1") == [eight_arms()]
+
+
 # A known difference
 
 
@@ -582,5 +653,5 @@ def test_what_a_busy_client_needs_more_is_found_in_seconds_of_client_cpu() -> No
 
 def test_a_campaign_that_finds_another_size_says_so(tmp_path: Path) -> None:
     campaign = fake_campaign(1, effects={known.LABEL: 1.5}, cases=(BOTH,), noise=0.001, blocks=10)
-    store.write(store.create(tmp_path / "known" / "both-1", campaign), campaign)
+    put(tmp_path / "known" / "both-1", campaign)
     assert known.rendered(tmp_path).split("|")[-2].strip() == "no"
