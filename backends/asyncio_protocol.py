@@ -1,7 +1,7 @@
 """asyncio's transports and protocols: callbacks instead of coroutines on the connection itself.
 
-TLS as in `asyncio_streams`, but not the same wire trace: the last handshake flight and the first data can leave in one
-segment, because nobody has to be woken up in between.
+TLS as in `asyncio_streams`. A client that knows what it is going to say writes it in `connection_made`, as in
+asyncio's own examples: then it leaves in one segment with the last handshake flight.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class AsyncioProtocol(AsyncioBase):
         if tls is not None and options.go_ahead:
             return await _upgraded(loop, address, tls, options)
         _, protocol = await loop.create_connection(
-            partial(_ClientSide, loop),
+            partial(_ClientSide, loop, options.opening),
             address.host,
             address.port,
             ssl=tls.context if tls else None,
@@ -156,7 +156,9 @@ class _ServerSide(asyncio.Protocol):
             self.transport.close()
 
     def eof_received(self) -> None:
-        self.data_received(b"")
+        # After our own end it is only the peer's answer to that.
+        if not self.transport.is_closing():
+            self.data_received(b"")
 
     def pause_writing(self) -> None:
         self._full = self._loop.create_future()
@@ -299,11 +301,23 @@ class _UpgradedServerSide(_ServerSide):
 
 
 class _ClientSide(asyncio.Protocol, Connection):
-    __slots__ = ("_closed", "_ended", "_error", "_loop", "_lost", "_received", "_reply", "_size", "transport")
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_error",
+        "_loop",
+        "_lost",
+        "_opening",
+        "_received",
+        "_reply",
+        "_size",
+        "transport",
+    )
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, opening: bytes = b"") -> None:
         self._loop = loop
+        self._opening = opening
         self._received = b""
         self._size = 0
         self._ended = self._lost = False
@@ -313,6 +327,8 @@ class _ClientSide(asyncio.Protocol, Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
+        if self._opening:
+            self.transport.write(self._opening)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -337,12 +353,19 @@ class _ClientSide(asyncio.Protocol, Connection):
         try:
             for _ in range(rounds):
                 for part in parts:
-                    if part:
+                    if self._opening:
+                        # It is written already.
+                        self._opening = b""
+                    elif part:
                         self.transport.write(part)
                     else:
                         self.transport.write_eof()
                 if reply_size is None:
-                    reply = await self._rest()
+                    # The transport closes itself at the end of the stream: `eof_received` does not ask it to stay open.
+                    await self._closed
+                    if self._error is not None:
+                        raise self._error  # noqa: TRY301  # as the wait for a reply of some size does
+                    reply = self._received
                 else:
                     reply = await self.next_reply(reply_size)
         except BaseException:
@@ -350,13 +373,6 @@ class _ClientSide(asyncio.Protocol, Connection):
             self.transport.abort()
             raise
         return reply
-
-    async def _rest(self) -> bytes:
-        # The transport closes itself at the end of the stream, as `eof_received` does not ask it to stay open.
-        await self._closed
-        if self._error is not None:
-            raise self._error
-        return self._received
 
     async def next_reply(self, size: int) -> bytes:
         """Return the next `size` bytes."""

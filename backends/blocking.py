@@ -315,7 +315,7 @@ class _Socket(Connection):
         self._close_timeout = close_timeout
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
-        sock, own = self._sock, self._time
+        sock, late = self._sock, self._time.late
         if self._busy:
             self._busy[threading.get_ident()] = sock
         reply = b""
@@ -332,8 +332,8 @@ class _Socket(Connection):
                     if not data:
                         break
                     reply += data
-                    if time.monotonic() > own.late:
-                        sock.settimeout(own.left(math.inf))
+                    if time.monotonic() > late:
+                        sock.settimeout(self._time.left(math.inf))
                 if reply_size is not None and len(reply) < reply_size:
                     raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")  # noqa: TRY301  # as recv would
         except BaseException:

@@ -33,6 +33,8 @@ class Broken:
     sound: type[Backend]
     clause: str
     because: str
+    deadline: float
+    """Seconds that the clause may take."""
 
     def make(self) -> Backend:
         return _make(self.backend)
@@ -48,9 +50,14 @@ def _make(backend: type[Backend]) -> Backend:
 BROKEN: list[Broken] = []
 
 
-def caught_by(clause: str, because: str) -> Callable[[type[Backend]], type[Backend]]:
+SOON = 4.0
+"""Seconds: less than some broken backends wait, and the reference peers wait for half of it."""
+
+
+def caught_by(clause: str, because: str, *, deadline: float = 8.0) -> Callable[[type[Backend]], type[Backend]]:
     def note(backend: type[Backend]) -> type[Backend]:
-        BROKEN.append(Broken(backend=backend, sound=backend.__mro__[1], clause=clause, because=because))
+        sound = backend.__mro__[1]
+        BROKEN.append(Broken(backend=backend, sound=sound, clause=clause, because=because, deadline=deadline))
         return backend
 
     return note
@@ -116,6 +123,7 @@ class Pieces(Blocking):
         self.listener: socket.socket
         self.connections: set[socket.socket] = set()
         self.threads: list[threading.Thread] = []
+        self.leaving = False
 
     def clean(self) -> None:
         """Close what a leaking one has left."""
@@ -133,6 +141,7 @@ class Pieces(Blocking):
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.listener = socket.create_server(address, family=family, backlog=options.backlog)
         self.connections, self.threads = set(), []
+        self.leaving = False
 
         def handle(sock: socket.socket) -> None:
             if tls is not None and options.go_ahead:
@@ -183,6 +192,7 @@ class Pieces(Blocking):
         finally:
             hang_up(self.listener)
             acceptor.join()
+            self.leaving = True  # a connection that is being upgraded is not among those dropped
             self.drop()
             for thread in self.threads:
                 thread.join()
@@ -198,6 +208,8 @@ class Pieces(Blocking):
             self.connections.discard(plain)
             sock = self.wrap(plain, tls)
             self.connections.add(sock)
+            if self.leaving:
+                hang_up(sock)
             self.handshake(sock)
         except OSError:
             self.connections.discard(sock)
@@ -431,7 +443,7 @@ class ResumesSessions(Blocking):
         return Resumable(sock)
 
 
-@caught_by("client_gives_up_on_a_silent_server", "took too long")
+@caught_by("client_gives_up_on_a_silent_server", "took too long", deadline=SOON)
 class WaitsLongForHandshakes(Blocking):
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         return await super().connect(address, tls=tls, options=replace(options, handshake_timeout=3))
@@ -462,6 +474,24 @@ class _OneRound(Line):
 @caught_by("client_repeats_its_rounds", "EOFError")
 class HasOneRound(Pieces):
     line = _OneRound
+
+
+@caught_by("client_repeats_its_rounds", "the server got b'abab-c'")
+class RepeatsItsOpening(Blocking):
+    async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        connection = await super().connect(address, tls=tls, options=options)
+        connection._sock.sendall(options.opening)  # type: ignore[attr-defined]  # the sound backend's own
+        return connection
+
+
+class _Unopened(Line):
+    async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
+        return await super().exchange(parts[1:], reply_size, rounds)
+
+
+@caught_by("client_repeats_its_rounds", "EOFError")
+class ForgetsItsOpening(Pieces):
+    line = _Unopened
 
 
 @caught_by("client_returns_each_reply", "the server counted")
@@ -819,7 +849,7 @@ class IgnoresTheBacklog(Pieces):
             yield server
 
 
-@caught_by("server_leaves_at_once", "did not come to its end")
+@caught_by("server_leaves_at_once", "did not come to its end", deadline=SOON)
 class WaitsForIdlePeers(Pieces):
     def drop(self) -> None:
         self.threads[0].join(5)

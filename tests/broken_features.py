@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from tests.broken import Line, Pieces, caught_by, hang_up
+from tests.broken import SOON, Line, Pieces, caught_by, hang_up
 
 from loopmark.errors import ProtocolError
 from loopmark.service import File, Reply, Service, Then
@@ -606,13 +606,13 @@ class _Forgetful:
             self._semaphore.release()
 
 
-@caught_by("limiter_holds_no_more_than_its_slots", "did not come to its end")
+@caught_by("limiter_holds_no_more_than_its_slots", "did not come to its end", deadline=SOON)
 class NeverTakesSlotsBack(Blocking):
     def limiter(self, slots: int, /) -> Limiter:
         return _Forgetful(slots, ever=False)
 
 
-@caught_by("limiter_takes_slots_back_after_a_failure", "did not come to its end")
+@caught_by("limiter_takes_slots_back_after_a_failure", "did not come to its end", deadline=SOON)
 class LosesTheSlotsOfTheFailed(Blocking):
     def limiter(self, slots: int, /) -> Limiter:
         return _Forgetful(slots, ever=True)

@@ -1,4 +1,5 @@
 import gc
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -59,3 +60,9 @@ def _collected() -> Iterator[None]:
     """Let what a module's tests left to the garbage collector be found while that module's marks still hold."""
     yield
     gc.collect()
+
+
+def pytest_configure() -> None:
+    # A shell without job control has its background jobs ignore Ctrl-C, which programs under test would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

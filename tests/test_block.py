@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from loopmark import block
+from loopmark import processes
 from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
 from loopmark.executor import Interpreters
@@ -41,6 +44,41 @@ class Killed(Blocking):
 class Hangs(Blocking):
     async def connect(self, address, *, tls, options):
         threading.Event().wait()
+
+class Busy(Blocking):
+    async def connect(self, address, *, tls, options):
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return await super().connect(address, tls=tls, options=options)
+
+class Later(Busy):
+    # Does something else once its work is proven.
+    connections = 0
+
+    async def connect(self, address, *, tls, options):
+        self.connections += 1
+        if self.connections > 4:
+            self.act()
+        return await super().connect(address, tls=tls, options=options)
+
+class DiesLater(Later):
+    def act(self):
+        os._exit(5)
+
+class HangsLater(Later):
+    def act(self):
+        threading.Event().wait()
+
+class ServerDiesLater(Blocking):
+    def serve(self, accept, *given, **options):
+        accepted = []
+        def count(facts):
+            accepted.append(facts)
+            if len(accepted) > 5:
+                os._exit(6)
+            return accept(facts)
+        return super().serve(count, *given, **options)
 
 class Raises(Blocking):
     async def connect(self, address, *, tls, options):
@@ -85,7 +123,7 @@ class TalksAndDies(Talks):
         super().serve(*given, **options)
         os._exit(7)
 
-backends = {each.__name__: each for each in [*Blocking.__subclasses__(), TalksAndDies]}
+backends = {each.__name__: each for each in [*Blocking.__subclasses__(), *Later.__subclasses__(), TalksAndDies]}
 """
 
 Make = Callable[..., Order]
@@ -142,7 +180,7 @@ def run(executor: Interpreters, order: Order) -> dict[str, Any]:
     answer = executor.start(order)
     for _ in range(order.warmups + order.values):
         if "error" not in answer:
-            answer |= executor.turn(order.arm)
+            answer |= executor.round([order.arm])[order.arm]
     return answer if "error" in answer or not order.values else {**answer, **executor.finish(order.arm)}
 
 
@@ -205,7 +243,7 @@ def test_64_mib_of_a_servers_log_fill_no_disk_and_cost_no_arm(executor: Interpre
 def test_a_server_that_writes_for_ever_is_no_matter(executor: Interpreters, order: Make) -> None:
     assert executor.start(replace(order(server="TalksForEver"), arm="loud")).get("error") is None
     assert "error" not in run(executor, order())
-    assert "error" not in executor.turn("loud")
+    assert "error" not in executor.round(["loud"])["loud"]
 
 
 @both_ways
@@ -225,10 +263,78 @@ def test_the_arms_of_a_block_are_alive_together_and_take_turns(
     arms = {name: replace(order(name, name, fresh=fresh), arm=name) for name in ("asyncio", "blocking")}
     for each in arms.values():
         assert "error" not in executor.start(each)
-    for name in ("asyncio", "blocking", "blocking", "asyncio", "asyncio", "blocking"):
-        assert executor.turn(name)["timed_seconds"] > 0
+    for names in (["asyncio", "blocking"], ["blocking", "asyncio"], ["asyncio", "blocking"]):
+        answers = executor.round(names)
+        assert list(answers) == names if fresh else sorted(answers) == sorted(names)
+        assert all(answer["timed_seconds"] > 0 for answer in answers.values())
     answers = {name: executor.finish(name) for name in arms}
     assert [len(answer["wall"]) for answer in answers.values()] == [2, 2]
+
+
+def start_both(executor: Interpreters, one: Order, other: Order) -> None:
+    for name, each in (("one", one), ("other", other)):
+        assert "error" not in executor.start(replace(each, arm=name))
+
+
+def test_forked_arms_take_their_values_at_the_same_time_and_none_counts_the_time_of_others(
+    executor: Interpreters, order: Make
+) -> None:
+    start_both(executor, order(client="Busy"), order(client="Busy"))
+    for names in (["one", "other"], ["other", "one"], ["one", "other"]):
+        start = time.perf_counter()
+        timed = sum(answer["timed_seconds"] for answer in executor.round(names).values())
+        # Each has worked for 0.12 s, while the other one was in the middle of its value.
+        assert 0.24 <= timed <= time.perf_counter() - start
+    assert [executor.finish(name)["metadata"]["slice"] for name in ("one", "other")] == [0.01, 0.01]
+
+
+def test_an_arm_that_takes_a_value_alone_is_never_stopped(executor: Interpreters, order: Make) -> None:
+    assert "slice" not in run(executor, order(client="Busy"))["metadata"]
+
+
+def test_arms_that_cannot_be_stopped_take_their_values_one_after_the_other(executor: Interpreters, order: Make) -> None:
+    start_both(executor, order(fresh=True), order(fresh=True))
+    for _ in range(3):
+        assert list(executor.round(["other", "one"])) == ["other", "one"]
+    assert "slice" not in executor.finish("one")["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({"client": "DiesLater"}, "ended without a report"),
+        ({"server": "ServerDiesLater", "client": "Busy"}, "(eof|reset): "),
+        ({"client": "HangsLater", "deadline": 0.3}, "did not end within 0.3 s"),
+    ],
+)
+def test_an_arm_that_fails_in_the_middle_of_its_value_leaves_the_others_theirs(
+    executor: Interpreters, order: Make, names: dict[str, Any], reason: str
+) -> None:
+    start_both(executor, order(**names), order(client="Busy"))
+    answers = executor.round(["one", "other"])
+    assert re.search(reason, answers["one"]["error"])
+    assert answers["other"]["timed_seconds"] > 0
+    for _ in range(2):
+        assert "error" not in executor.round(["other"])["other"]
+    assert len(executor.finish("other")["wall"]) == 2
+
+
+def test_a_block_is_closed_in_the_middle_of_a_round(executor: Interpreters, order: Make) -> None:
+    start_both(executor, order(client="HangsLater"), order(client="HangsLater"))
+    family = children()
+
+    def ask() -> None:
+        with pytest.raises(BlockDiedError):
+            executor.round(["one", "other"])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not any(process.status() == psutil.STATUS_STOPPED for process in family):
+        pass
+    executor.close_block()
+    asking.join()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
 
 
 @both_ways
@@ -236,7 +342,7 @@ def test_an_arm_that_fails_leaves_the_others_their_turns(executor: Interpreters,
     assert "error" not in executor.start(replace(order(fresh=fresh), arm="good"))
     assert "error" in executor.start(replace(order(client="Dies", fresh=fresh), arm="bad"))
     for _ in range(3):
-        assert "error" not in executor.turn("good")
+        assert "error" not in executor.round(["good"])["good"]
     assert len(executor.finish("good")["wall"]) == 2
 
 
@@ -268,7 +374,7 @@ def test_a_second_thread_makes_forking_an_error() -> None:
         with (
             closing(LastWords()) as log,
             pytest.raises(RuntimeError, match="threads in the block's interpreter"),
-            block._forked(lambda: None, log, []),
+            processes.forked(lambda: None, log, []),
         ):
             pass
     finally:
@@ -321,3 +427,20 @@ def test_every_block_is_a_new_interpreter_in_a_session_of_its_own() -> None:
         assert os.getsid(interpreter.pid) == interpreter.pid
         interpreters.close_block()
     assert len(seen) == 2
+
+
+def test_a_scheduler_that_reads_no_more_ends_the_block_without_a_word() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "loopmark.block", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")

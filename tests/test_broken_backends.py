@@ -15,14 +15,12 @@ pytestmark = [
     pytest.mark.usefixtures("_collected"),
 ]
 
-DEADLINE = 4.0
-
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda each: each.backend.__name__)
 def test_a_broken_backend_is_caught_by_the_clause_that_is_about_it(broken: Broken, identity: Identity) -> None:
     backend = broken.make()
     try:
-        (finding,) = check_backend(backend, identity, only=[broken.clause], deadline=DEADLINE)
+        (finding,) = check_backend(backend, identity, only=[broken.clause], deadline=broken.deadline)
     finally:
         if isinstance(backend, Pieces):
             backend.clean()

@@ -16,18 +16,18 @@ from typing import Any, cast
 import pytest
 from tests.callers import Doctored, calling, in_process, order_of, task_of
 
-from loopmark import caller as callers
 from loopmark import certs, procfs
 from loopmark.caller import Caller, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
+from loopmark.factcheck import check_facts
 from loopmark.peer import Handle
 from loopmark.registry import Contender, registry
 from loopmark.resumption import resume_from_now_on
 from loopmark.spi import Address, Facts, Options, TLSProfile
 from loopmark.tls import Identity
 from loopmark.traffic import churn
-from loopmark.turns import Turns
+from loopmark.turns import Pauses, Turns
 
 TLS = Case(benchmark="tls_pingpong", concurrency=2, role=Role.BOTH, peer=None, cores=Cores.ANY, tls=TLSProfile())
 PLAIN = replace(TLS, benchmark="tcp_pingpong", tls=None)
@@ -136,7 +136,7 @@ THEIRS = {
 
 
 def test_facts_that_agree_are_put_together() -> None:
-    facts = callers._check_facts(OURS, THEIRS | {"loop": "theirs"}, profile=TLSProfile(), nodelay=True)
+    facts = check_facts(OURS, THEIRS | {"loop": "theirs"}, profile=TLSProfile(), nodelay=True)
     assert (facts["equal"]["backlog"], facts["server"]["loop"], facts["client"]["loop"]) == (4096, "theirs", "loop")
 
 
@@ -155,7 +155,7 @@ def test_facts_that_agree_are_put_together() -> None:
 )
 def test_a_fact_that_does_not_fit_is_told(ours: dict[str, Any], theirs: dict[str, Any], complaint: str) -> None:
     with pytest.raises(FactsError, match=complaint):
-        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=TLSProfile(), nodelay=True)
+        check_facts(replace(OURS, **ours), THEIRS | theirs, profile=TLSProfile(), nodelay=True)
 
 
 RESUMED = TLSProfile(tickets=1, resumed=True)
@@ -174,7 +174,7 @@ def test_a_fact_that_contradicts_the_profile_is_told(
     profile: TLSProfile, ours: dict[str, Any], theirs: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(FactsError, match=complaint):
-        callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)
+        check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_fact_that_contradicts_the_profile_is_told(
 def test_facts_that_fit_the_profile_are_no_fault(
     profile: TLSProfile, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
-    assert callers._check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)["equal"]
+    assert check_facts(replace(OURS, **ours), THEIRS | theirs, profile=profile, nodelay=True)["equal"]
 
 
 def test_a_server_that_verifies_no_client_fails_the_proof(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_client_that_shows_no_certificate_fails_the_proof_where_it_must(tmp_pa
     identity = certs.ensure(tmp_path, client_key="ed25519")
     task = task_of(TLS, "blocking", identity)
     server = replace(task, case=replace(TLS, tls=TLSProfile(client_key="ed25519")))
-    with calling(task, server) as caller, pytest.raises(TrafficError, match="tls: "):
+    with calling(task, server) as caller, pytest.raises(TrafficError, match=r"(tls|eof|reset): "):
         caller.prove(2)
 
 
@@ -337,6 +337,15 @@ def test_more_cpu_time_of_the_server_than_wall_time_fails_the_value(
         caller.time(6)
 
 
+def test_a_clock_that_is_read_late_while_the_pace_is_looked_for_retires_nobody(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller.task = replace(caller.task, cpu=0)
+    seconds = count(0, 1000)
+    monkeypatch.setattr(time, "process_time", lambda: next(seconds))
+    assert caller.pace(20) > 0
+
+
 def test_more_cpu_time_of_the_client_than_wall_time_fails_the_value(
     caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,10 +426,20 @@ def test_a_failure_is_told(error: Exception, answer: dict[str, Any]) -> None:
     assert json.loads(told.getvalue()) == answer
 
 
+def test_the_clock_of_an_arm_stands_still_while_it_is_stopped() -> None:
+    pauses = Pauses()
+    turns = Turns(-1, io.StringIO(), pauses)
+    before = turns.clock()
+    pauses.add(1000.0)
+    pauses.add(500.0)
+    assert pauses.seconds == 1500.0
+    assert -1500.0 <= turns.clock() - before < -1400.0
+
+
 def test_a_client_whose_block_has_gone_takes_no_further_value(identity: Identity) -> None:
     order = order_of(task_of(TLS, "blocking", identity))
     proof, turn = in_process(order, turns=1, status=1)
-    assert (set(proof), set(turn)) == ({"facts", "proof_seconds"}, {"timed_seconds"})
+    assert (set(proof), set(turn)) == ({"facts", "proof_seconds", "serving"}, {"timed_seconds"})
 
 
 # What is used of pyperf without being documented there

@@ -334,6 +334,12 @@ def test_a_campaign_is_compared_again_from_disk(campaign: Campaign, loopmark: Ru
     assert ended.out.splitlines()[:4] == campaign.ended.out.splitlines()[:4]
 
 
+def test_a_campaign_that_its_controls_call_invalid_has_their_status_again(loopmark: Run, tmp_path: Path) -> None:
+    ended = loopmark("compare", stored(tmp_path / "a", effects={"asyncio.twin": 1.2}))
+    assert ended.status == 1
+    assert "INVALID" in ended.out
+
+
 @pytest.mark.parametrize("format_", ["text", "github", "rst", "csv", "json"])
 def test_every_format_is_printed(campaign: Campaign, loopmark: Run, format_: str) -> None:
     ended = loopmark("compare", campaign.path, "--format", format_)

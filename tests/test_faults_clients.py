@@ -7,7 +7,7 @@ from tests.broken import HasAllTheTime
 
 from loopmark.spi import Address, Backend, ClientTLS, Connection, Options
 from loopmark.testing import Status, check_backend, require_kept
-from loopmark.testing.clientfaults import CLIENT_FAULTS
+from loopmark.testing.clientfaults import CLIENT_FAULTS, PATIENCE
 from loopmark.testing.ground import Clause
 from loopmark.tls import Identity
 
@@ -22,7 +22,7 @@ pytestmark = [
 def test_every_contender_tells_a_bad_server_in_the_same_way(
     clause: Clause, contender: Backend, identity: Identity
 ) -> None:
-    (finding,) = check_backend(contender, identity, clauses=(clause,), deadline=60)
+    (finding,) = check_backend(contender, identity, clauses=(clause,), deadline=PATIENCE)
     require_kept([finding])
 
 

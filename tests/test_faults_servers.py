@@ -14,6 +14,7 @@ from loopmark.errors import UsageError
 from loopmark.registry import registry
 from loopmark.spi import Address, Backend, TLSProfile
 from loopmark.testing import Finding, Status, require_kept
+from loopmark.testing.clientfaults import CLIENT_FAULTS
 from loopmark.testing.faults import FAULTS, REPETITIONS, check_faults
 from loopmark.testing.hostile import Hostile, client_hello, flipped, garbage, of_tls_1_0, oversized, without_ciphers
 from loopmark.tls import Identity, client_tls
@@ -62,6 +63,9 @@ def test_the_sound_server_that_bad_ones_were_made_from_stands_what_they_do_not(i
     assert {each.clause: each.status for each in findings} == dict.fromkeys(faults, Status.OK), findings
 
 
+EVERYTHING = [*(each.name for each in FAULTS), *(each.name for each in CLIENT_FAULTS)]
+
+
 def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "loopmark", "check", "--faults", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
@@ -71,7 +75,7 @@ def test_the_command_tells_every_fault_and_ends_with_status_0_when_none_did_harm
     done = check("asyncio-sockets")
     assert (done.returncode, done.stderr) == (0, "")
     *findings, last = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in findings] == [each.name for each in FAULTS]
+    assert [line.partition(":")[0] for line in findings] == EVERYTHING
     assert "cut_ping: ok: counted as eof" in findings
     assert "flipped_bit: not applicable: the backend has none of its settings" in findings
     assert last == "asyncio-sockets stands all faults"
@@ -83,7 +87,7 @@ def test_the_command_ends_with_status_1_when_a_fault_did_harm_to_a_plug_in() -> 
     assert re.search(
         r"^wrong_ping: FAILED: 20 times are \d+ bytes in the log \(plain TCP\)$", done.stdout, re.MULTILINE
     )
-    assert re.search(rf"^talks_in_the_clear: \d+ of {len(FAULTS)} faults did harm$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^talks_in_the_clear: \d+ of {len(EVERYTHING)} faults did harm$", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["asyncio", "uvloop-protocol"])

@@ -63,12 +63,3 @@ def test_over_tls_each_is_served_and_serves(tmp_path: Path) -> None:
     _, path = campaign(tmp_path, *options)
     measured = [set(block.measurements) for block in store.load(path).blocks]
     assert measured == [{"asyncio", "asyncio.twin", "floor", *names}] * 3
-
-
-def test_the_comparison_fails_without_an_interval(tmp_path: Path) -> None:
-    _, path = campaign(tmp_path, "-w", "tcp_pingpong", "-c", "1", "--role", "both", "--hidden", "hand-asyncio")
-    compared = subprocess.run(
-        [sys.executable, str(BY_HAND / "compare.py"), str(path)], capture_output=True, text=True, check=False
-    )
-    assert compared.returncode == 1
-    assert compared.stdout.rstrip().endswith("too few blocks")

@@ -1,5 +1,6 @@
 """nginx in a campaign: an arm like others, with the server's side only, skipped with a reason where it is not there."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,7 @@ def run(executor: Interpreters, order: Order) -> dict[str, Any]:
     answer = executor.start(order)
     for _ in range(order.warmups + order.values):
         if "error" not in answer:
-            answer |= executor.turn(order.arm)
+            answer |= executor.round([order.arm])[order.arm]
     return answer if "error" in answer else {**answer, **executor.finish(order.arm)}
 
 
@@ -189,6 +190,25 @@ def test_an_arm_of_nginx_proves_its_work_and_takes_its_values(
     assert answer["facts"]["equal"]["backlog"] == 4096
     assert answer["facts"]["equal"]["session_reused"] is False
     assert answer["server"]["private_kib"] is not None
+
+
+@needs_nginx
+def test_nginx_and_a_contender_take_their_values_at_the_same_time(executor: Interpreters, identity: Identity) -> None:
+    ours = arm_of(identity, arm="blocking", trace=False)
+    ours = replace(ours, server=replace(ours.server, contender=registry().contender("blocking")))
+    for order in (arm_of(identity), ours):
+        assert "error" not in executor.start(order)
+    for _ in range(3):
+        start = time.perf_counter()
+        timed = [answer["timed_seconds"] for answer in executor.round(["nginx", "blocking"]).values()]
+        assert 0 < sum(timed) <= time.perf_counter() - start
+    for arm in ("nginx", "blocking"):
+        readings = executor.finish(arm)
+        assert readings["metadata"]["slice"] == 0.01
+        # Each is charged with its own work only.
+        assert all(
+            cpu <= wall * 1.005 + 50e-6 for cpu, wall in zip(readings["server_cpu"], readings["wall"], strict=True)
+        )
 
 
 @needs_nginx

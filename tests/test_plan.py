@@ -99,8 +99,36 @@ def test_from_a_hundred_at_a_time_on_one_value_does() -> None:
     assert plan.values_of(case(100), DEFAULT) == (0, 1)
 
 
+def fitting(concurrency: int, seconds: float, *, effort: Effort = DEFAULT, **other: Any) -> int:
+    return plan.values_that_fit(case(concurrency, **other), effort, seconds=seconds, start=1.0, value=0.5)
+
+
+def test_a_hundred_at_a_time_have_as_many_values_as_the_block_has_time_for_and_five_at_most() -> None:
+    assert [fitting(100, seconds) for seconds in (0.5, 1.0, 1.9, 2.4, 2.5, 3.5, 100.0)] == [1, 1, 1, 2, 3, 5, 5]
+    assert fitting(100, 100.0, effort=FAST) == 1
+
+
+def test_time_to_spare_is_for_more_blocks_wherever_more_values_would_not_help() -> None:
+    assert [fitting(concurrency, 100.0) for concurrency in (1, 10, 99)] == [5, 5, 5]
+    assert fitting(101, 100.0) == 1
+    assert fitting(1000, 100.0, burst=True) == 1
+
+
+def at_a_time(**limits: Any) -> list[tuple[int, Role]]:
+    found = plan.cases_of(QUESTION, "", limits.pop("axes", plan.Axes()), peer="peer", cores=2, **limits)
+    return [(case.concurrency, case.role) for case in found]
+
+
+def test_a_fast_campaign_has_fewer_connections_at_a_time_unless_it_is_told_how_many() -> None:
+    usual = [(100, Role.SERVER), (100, Role.CLIENT), (1, Role.BOTH)]
+    assert at_a_time() == at_a_time(usual_up_to=DEFAULT.usual_up_to) == usual
+    assert at_a_time(usual_up_to=FAST.usual_up_to) == [(20, Role.SERVER), (20, Role.CLIENT), (1, Role.BOTH)]
+    assert at_a_time(usual_up_to=20, axes=plan.Axes(concurrencies=(100, 1))) == usual
+
+
 def test_who_has_no_warm_up_value_has_untimed_connections() -> None:
-    assert [plan.untimed_of(case(concurrency), DEFAULT) for concurrency in (1, 10, 100, 1000)] == [0, 0, 100, 1000]
+    assert [plan.untimed_of(case(concurrency), DEFAULT) for concurrency in (1, 10, 100, 1000)] == [0, 0, 300, 3000]
+    assert plan.untimed_of(case(1000, burst=True), DEFAULT) == 1000
     assert [plan.untimed_of(case(concurrency), FAST) for concurrency in (1, 10, 100, 1000)] == [20] * 4
 
 
@@ -111,7 +139,7 @@ def test_a_fast_block_has_one_value() -> None:
 def test_a_proof_holds_all_connections_but_in_fast_blocks_after_the_first() -> None:
     assert plan.held_of(case(1000), DEFAULT, first=False) == 1000
     assert plan.held_of(case(1000), FAST, first=True) == 1000
-    assert plan.held_of(case(1000), FAST, first=False) == plan.FAST_HELD
+    assert plan.held_of(case(1000), FAST, first=False) == plan.FAST_AT_ONCE
     assert plan.held_of(case(5), FAST, first=False) == 5
 
 
@@ -364,29 +392,29 @@ def test_references_are_arms_that_only_serve_and_resume_nothing() -> None:
 
 
 def test_every_round_has_an_order_of_its_own_warm_up_included() -> None:
-    rounds = plan.rounds_of(1, case(1), 0, ARMS, DEFAULT)
+    rounds = plan.rounds_of(1, case(1), 0, ARMS, 6)
     assert len(rounds) == 6
     assert all(sorted(one) == sorted(arm.label for arm in ARMS) for one in rounds)
     assert len(set(rounds)) > 1
 
 
 def test_the_orders_of_rounds_depend_on_seed_case_block_and_round_only() -> None:
-    assert plan.rounds_of(1, case(1), 3, ARMS, DEFAULT) == plan.rounds_of(1, case(1), 3, ARMS, DEFAULT)
-    others = [plan.rounds_of(*each, ARMS, DEFAULT) for each in ((2, case(1), 3), (1, case(10), 3), (1, case(1), 4))]
-    assert plan.rounds_of(1, case(1), 3, ARMS, DEFAULT) not in others
+    assert plan.rounds_of(1, case(1), 3, ARMS, 6) == plan.rounds_of(1, case(1), 3, ARMS, 6)
+    others = [plan.rounds_of(*each, ARMS, 6) for each in ((2, case(1), 3), (1, case(10), 3), (1, case(1), 4))]
+    assert plan.rounds_of(1, case(1), 3, ARMS, 6) not in others
 
 
 def test_every_arm_is_as_often_in_every_place_of_a_round() -> None:
     arms = ARMS[:3]
-    rounds = [one for index in range(200) for one in plan.rounds_of(1, case(1), index, arms, DEFAULT)]
+    rounds = [one for index in range(200) for one in plan.rounds_of(1, case(1), index, arms, 6)]
     counts = Counter(rounds)
     assert len(counts) == 6
     assert scipy.stats.chisquare(list(counts.values())).pvalue > 1e-6
 
 
 def test_with_very_many_connections_each_arm_has_the_memory_for_itself() -> None:
-    assert plan.rounds_of(1, case(100), 0, ARMS, DEFAULT)
-    assert plan.rounds_of(1, case(101), 0, ARMS, DEFAULT) == ()
+    assert plan.rounds_of(1, case(100), 0, ARMS, 6)
+    assert plan.rounds_of(1, case(101), 0, ARMS, 6) == ()
 
 
 # The positive control, and the looks at the width

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from loopmark import store
-from loopmark.cli import cli, inspection, matrix, measuring, profile, publish, roles, setup
+from loopmark.cli import cli, drive, inspection, matrix, measuring, profile, publish, serve, setup
 from loopmark.report import comparison
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ MARKED = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", re.DOTALL)
 NO_TABLE_YET = "<!-- table: -->"
 
 # Importing them is what registers the commands.
-assert all((inspection, matrix, measuring, profile, publish, roles, setup))
+assert all((drive, inspection, matrix, measuring, profile, publish, serve, setup))
 
 
 def commands(page: Path) -> Iterator[str]:

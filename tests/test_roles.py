@@ -146,6 +146,44 @@ def test_a_name_is_no_address(command: str) -> None:
     assert "--server-name" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--tls", "1.2", "--key", "rsa2048"), ("--client-key", "p256"), ("--tls-resume",)],
+    ids=["1.2", "mtls", "resumed"],
+)
+def test_both_roles_do_tls_as_they_are_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+    options = ("tls_pingpong", *options, "--certs", str(tmp_path))
+    with serving(*options) as served:
+        driven = drive(*options, "-b", "blocking", "--port", served.port, "-n", "3", "-c", "1")
+        served.end()
+    assert (driven.returncode, driven.stderr) == (0, "")
+    assert driven.stdout.startswith("3 connections, 1 at a time: ")
+
+
+def test_a_client_that_was_told_otherwise_is_refused(tmp_path: Path) -> None:
+    options = ("tls_pingpong", "--certs", str(tmp_path))
+    with serving(*options, "--tls", "1.2") as served:
+        driven = drive(*options, "--tls", "1.3", "--port", served.port, "-n", "3")
+        served.end()
+    assert driven.returncode == 2
+    assert "loopmark serve tls_pingpong" in driven.stderr  # with what may be the reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["tcp_pingpong", "--tls", "1.2"], "tcp_pingpong has no TLS"),
+        (["tls_pingpong", "--key", "p256,rsa2048"], "give one of each"),
+        (["tls_pingpong", "--tls-resume", "--tickets", "2"], "exactly 1 session ticket"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "drive"])
+def test_tls_that_cannot_be_is_refused(command: str, arguments: list[str], reason: str) -> None:
+    done = subprocess.run([*COMMAND, command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert reason in done.stderr
+
+
 class Hosts(NamedTuple):
     """Two namespaces joined by a cable: what to put before a command that is to run on one of them."""
 

@@ -66,7 +66,7 @@ def measure(executor: Interpreters, order: Order) -> dict[str, Any]:
     answer = executor.start(order)
     for _ in range(order.values):
         assert "error" not in answer, answer
-        answer |= executor.turn(order.arm)
+        answer |= executor.round([order.arm])[order.arm]
     return {**answer, **executor.finish(order.arm)}
 
 

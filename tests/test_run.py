@@ -565,7 +565,7 @@ def test_the_proof_of_a_fast_block_holds_all_connections_in_the_first_only() -> 
     acted = stage(cases=(SERVER,), effort=replace(FAST, seconds=1e6))
     acted.play()
     held = [order.at_once for order in acted.executor.orders if order.values]
-    assert held == [100] * 4 + [plan.FAST_HELD] * 20
+    assert held == [100] * 4 + [plan.FAST_AT_ONCE] * 20
 
 
 # Limits of time
@@ -597,7 +597,33 @@ def test_all_arms_start_then_take_turns_in_rounds_and_finish() -> None:
     assert len(block.rounds) == warmups + values
     assert acted.executor.turns == [arm for one in block.rounds for arm in one]
     order = plan.order_of(1, ONE, 0, acted.campaign.cases[0].arms)
-    assert block.rounds == plan.rounds_of(1, ONE, 0, order, SIX)
+    assert block.rounds == plan.rounds_of(1, ONE, 0, order, warmups + values)
+
+
+def values_in(campaign: Campaign) -> set[int]:
+    return {len(each.wall) for block in campaign.blocks for each in block.measurements.values()}
+
+
+def test_with_time_to_spare_a_hundred_at_a_time_have_more_values_a_block_and_never_fewer_blocks() -> None:
+    found = {}
+    for seconds in (15.0, 60.0, 600.0):
+        campaign = stage(cases=(SERVER,), effort=replace(SIX, blocks=None, seconds=seconds)).play()
+        (values,) = values_in(campaign)
+        found[values] = len(campaign.blocks)
+        needed = needed_blocks(campaign.cases[0], "asyncio")
+    assert list(found) == sorted(found)
+    assert (min(found), max(found)) == (1, 5)
+    assert min(found.values()) >= needed
+
+
+def test_a_campaign_that_is_continued_keeps_its_number_of_values() -> None:
+    acted = stage(cases=(SERVER,), effort=replace(SIX, blocks=None, seconds=100.0))
+    before = values_in(acted.play())
+    acted.campaign.cases[0].ended = ""
+    acted.effort = replace(SIX, blocks=None, seconds=acted.campaign.seconds + 10.0)
+    blocks = len(acted.campaign.blocks)
+    assert values_in(acted.play()) == before
+    assert len(acted.campaign.blocks) > blocks
 
 
 def test_with_very_many_connections_each_arm_ends_before_the_next_one_starts() -> None:

@@ -24,8 +24,8 @@ from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, O
 from loopmark.spi import TLSProfile
 
 # A campaign as hypothesis makes it: consistent, but with any text, number and length in it. Slashes are left out of
-# free texts, since paths are not stored.
-texts = st.text(st.characters(exclude_characters="/"), max_size=8)
+# free texts, since paths are not stored, and lone surrogates, since what is not legible is made so.
+texts = st.text(st.characters(codec="utf-8", exclude_characters="/"), max_size=8)
 times = st.floats(min_value=1e-12, max_value=1e6)
 figures = st.floats(allow_nan=False, allow_infinity=False)
 spans = st.floats(min_value=0, max_value=1e9)
@@ -618,6 +618,11 @@ def test_what_could_not_be_read_back_is_not_written(changes: dict[str, Any], tmp
 def test_a_block_is_one_line_of_the_file(written: Path) -> None:
     lines = (written / "campaign.json").read_text().splitlines()
     assert sum(line.startswith('{"case": "tls_pingpong[') for line in lines) == 6
+
+
+@pytest.mark.parametrize(("text", "clean"), [("caf\udcc3\udca9", "caf\u00e9"), ("\udcff", "\ufffd"), ("\ud800", "?")])
+def test_what_is_not_legible_is_made_so(text: str, clean: str) -> None:
+    assert redact.text(text) == clean
 
 
 @pytest.mark.parametrize(

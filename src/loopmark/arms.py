@@ -29,8 +29,8 @@ class Executor(Protocol):
     def start(self, order: Order) -> dict[str, Any]:
         """Start an arm, which proves its work; the answer is its facts, or has an `error`. Raises BlockDiedError."""
 
-    def turn(self, arm: str) -> dict[str, Any]:
-        """Let a started arm take its next value; the answer is `timed_seconds`, or has an `error`."""
+    def round(self, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Let started arms take their next values; the answers, by arm, are `timed_seconds`, or have an `error`."""
 
     def finish(self, arm: str) -> dict[str, Any]:
         """End an arm that has taken its values; the answer is all of its readings, or has an `error`."""
@@ -79,58 +79,66 @@ class Arms:
         rounds: Sequence[Sequence[str]],
         measurements: dict[str, Measurement],
         *,
+        values: int,
         is_field: bool,
     ) -> str | None:
-        """Let all arms start, take their values in rounds, and finish; return why the block is lost, if it is.
+        """Let all arms start, take so many values in rounds, and finish; return why the block is lost, if it is.
 
         Those that are alive together do all of that before the next ones start.
         """
         started: dict[str, dict[str, Any]] = {}
-
-        def start(arm: Arm) -> dict[str, Any]:
-            started[arm.label] = self._start_arm(plan, arm, is_field)
-            return started[arm.label]
-
-        def turn(arm: Arm) -> dict[str, Any]:
-            answer = self.executor.turn(arm.label)
-            self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
-            return answer
-
-        def finish(arm: Arm) -> dict[str, Any]:
-            answer = {**started[arm.label], **self.executor.finish(arm.label)}
-            if "error" not in answer:
-                measurements[arm.label] = Measurement.reported(arm.label, answer)
-            return answer
-
-        # The last member: whether progress is told, at each start and at the beginning of each round.
-        steps: list[tuple[Callable[[Arm], dict[str, Any]], Arm, bool]] = []
-        turns = rounds or [[arm.label for arm in order]] * sum(values_of(plan.case, self.effort))
+        warmups, _ = values_of(plan.case, self.effort)
+        turns = rounds or [[arm.label for arm in order]] * (warmups + values)
         for group in alive_together(plan.case, order):
-            labels = {arm.label: arm for arm in group}
-            steps += [(start, arm, True) for arm in group]
+            for arm in group:
+                if failure := self._start_one(plan, index, order, arm, started, values=values, is_field=is_field):
+                    return failure
             for one in turns:
-                here = [labels[label] for label in one if label in labels]
-                steps += [(turn, arm, bool(rounds) and arm is here[0]) for arm in here]
-            steps += [(finish, arm, False) for arm in group]
-        for step, arm, told in steps:
-            if arm not in plan.arms:
-                continue  # retired meanwhile
-            if told:
-                self.progress.arm(self.campaign, plan.case, index, arm.label, order.index(arm), len(order))
-            failure = self._check(plan, arm, step(arm))
-            if failure and step is start and plan.case.role is Role.PAIR:
-                # A block of so many pairs is too dear to be lost; two that do not understand each other fail again.
-                failure = self._check(plan, arm, step(arm))
-            if failure:
-                return failure
-            if arm not in plan.arms:
-                measurements.pop(arm.label, None)
+                arms = {arm.label: arm for arm in group if arm in plan.arms}
+                labels = [label for label in one if label in arms]
+                if not labels:
+                    continue
+                if rounds:
+                    place = [arm.label for arm in order].index(labels[0])
+                    self.progress.arm(self.campaign, plan.case, index, labels[0], place, len(order))
+                for label, answer in self.executor.round(labels).items():
+                    self.campaign.measured_seconds += answer.get("timed_seconds", 0.0)
+                    if failure := self._check(plan, arms[label], answer):
+                        return failure
+            for arm in group:
+                if arm in plan.arms:
+                    answer = {**started[arm.label], **self.executor.finish(arm.label)}
+                    if failure := self._check(plan, arm, answer):
+                        return failure
+                    if arm in plan.arms:
+                        measurements[arm.label] = Measurement.reported(arm.label, answer)
         return None
 
-    def _start_arm(self, plan: CasePlan, arm: Arm, is_field: bool) -> dict[str, Any]:
+    def _start_one(
+        self,
+        plan: CasePlan,
+        index: int,
+        order: Sequence[Arm],
+        arm: Arm,
+        started: dict[str, dict[str, Any]],
+        *,
+        values: int,
+        is_field: bool,
+    ) -> str | None:
+        """Start an arm, and keep its answer; return why the block is lost, if it is."""
+        self.progress.arm(self.campaign, plan.case, index, arm.label, order.index(arm), len(order))
+        started[arm.label] = self._start_arm(plan, arm, values, is_field)
+        failure = self._check(plan, arm, started[arm.label])
+        if failure and plan.case.role is Role.PAIR:
+            # A block of so many pairs is too dear to be lost; two that do not understand each other fail again.
+            started[arm.label] = self._start_arm(plan, arm, values, is_field)
+            failure = self._check(plan, arm, started[arm.label])
+        return failure
+
+    def _start_arm(self, plan: CasePlan, arm: Arm, values: int, is_field: bool) -> dict[str, Any]:
         """Start an arm for a block; keep its trace, once, which may retire it."""
         name = plan.case.name
-        warmups, values = values_of(plan.case, self.effort)
+        warmups, _ = values_of(plan.case, self.effort)
         seen_before = arm.label in self.campaign.traces.get(name, {})
         trace = arm.kind not in (Kind.HIDDEN, Kind.FLOOR) and not seen_before
         answer = self.start(

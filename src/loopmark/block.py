@@ -1,35 +1,32 @@
 """One interpreter per block. Both processes of every arm are forked from it, and so share one random memory layout.
 
 `python -m loopmark.block PARENT_PID` reads commands, one JSON line each, and answers each with one line: `start` an
-arm, let it take its next `turn`, `finish` it. All arms of a block may be alive at once; only the one whose turn it is
-does anything. The interpreter imports what every arm needs anyway and nothing else: no event loop runs here, and no
-thread.
+arm, let arms take a value each in a `round`, `finish` an arm. All arms of a block may be alive at once; only one of
+them does anything at a time.
+
+In a round all arms take their values at the same time, in slices: one runs, the others are stopped (SIGSTOP), and after
+a few milliseconds it is the next one's turn. What neighbours do to a shared machine comes and goes in tenths of a
+second, and so meets all arms alike. The interpreter imports what every arm needs anyway and nothing else: no event loop
+runs here, and no thread.
 """
 
 import asyncio  # noqa: F401  # preloaded for all, as a part of the standard library
-import contextlib
 import gc
 import json
-import os
-import select
-import signal
 import ssl  # noqa: F401  # preloaded for all
-import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from pyperf._collect_metadata import collect_metadata
 
-from loopmark import caller, floor, network, procfs
+from loopmark import network
 from loopmark.errors import LoopmarkError
-from loopmark.lastwords import LastWords
-from loopmark.peer import Handle, die_with_parent, serve
-from loopmark.task import Order, order_from, to_json
-from loopmark.turns import Turns
+from loopmark.peer import die_with_parent
+from loopmark.processes import ArmProcesses
+from loopmark.task import Order, order_from
 
 
 def _main() -> None:
@@ -39,43 +36,107 @@ def _main() -> None:
     gc.collect()
     gc.freeze()
     block = Block()
-    print("ready", flush=True)  # noqa: T201  # the protocol with the scheduler
+    _tell("ready")
     for line in sys.stdin:
-        print(json.dumps(block.obey(json.loads(line))), flush=True)  # noqa: T201
+        _tell(json.dumps(block.obey(json.loads(line))))
+
+
+def _tell(line: str) -> None:
+    """Write a line to the scheduler. One that was interrupted reads no more: then this process ends, without a word."""
+    try:
+        print(line, flush=True)  # noqa: T201  # the protocol with the scheduler
+    except BrokenPipeError:
+        # The arms have their own pipes to this process and end with it; what is still buffered has no reader.
+        sys.stdout = None
+        sys.exit()
 
 
 class Block:
     """The arms of a block that are alive, by label."""
 
     def __init__(self) -> None:
-        self._arms: dict[str, _Arm] = {}
+        self._arms: dict[str, ArmProcesses] = {}
         self._link: network.Link | None = None
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do one command; the answer is what the arm's client tells, or `{"error": sentence}`: the arm is gone then."""
-        start = time.monotonic()
+        """Do one command; the answer is what the arm's client tells, or `{"error": sentence}`: the arm is gone then.
+
+        To a round it is one such answer for each arm, by label.
+        """
         match command:
             case {"start": text}:
-                try:
-                    order = self._apart(order_from(text))
-                except LoopmarkError as error:
-                    return {"error": str(error), "seconds": time.monotonic() - start}
-                arm = _Arm(order, others=list(self._arms.values()))
-                arm.link = self._link.kind if self._link and order.client.namespace else None
-                self._arms[arm.label] = arm
-            case {"turn": label} | {"finish": label}:
+                return self._start(order_from(text))
+            case {"round": labels}:
+                return self._round([self._arms[label] for label in labels])
+            case {"finish": label}:
                 arm = self._arms[label]
                 arm.go()
-            case _:
-                raise ValueError(f"no such command: {command}")
-        answer = arm.listen([log for each in self._arms.values() for log in each.logs.values()])
+                answer = self._hear(arm)
+                if "error" not in answer:
+                    self._drop(arm)
+                return answer
+        raise ValueError(f"no such command: {command}")
+
+    def _start(self, order: Order) -> dict[str, Any]:
+        start = time.monotonic()
+        try:
+            order = self._apart(order)
+        except LoopmarkError as error:
+            return {"error": str(error), "seconds": time.monotonic() - start}
+        arm = ArmProcesses(order, others=list(self._arms.values()))
+        arm.seconds += time.monotonic() - start
+        arm.link = self._link.kind if self._link and order.client.namespace else None
+        self._arms[arm.label] = arm
+        answer = self._hear(arm)
+        arm.serving = answer.pop("serving", None)
+        return answer
+
+    def _round(self, arms: Sequence[ArmProcesses]) -> dict[str, Any]:
+        """Let each take a value: together, in slices, those that can be stopped, and the others one after the other."""
+        together = [arm for arm in arms if arm.can_pause] if len(arms) > 1 else []
+        answers: dict[str, Any] = {}
+        for arm in arms:
+            if arm not in together:
+                arm.go()
+                answers[arm.label] = self._hear(arm)
+            elif arm is together[0]:
+                answers |= self._slices(together)
+        return answers
+
+    def _slices(self, arms: Sequence[ArmProcesses]) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for arm in arms:
+            arm.pause()
+            arm.is_sliced = True
+            arm.go()
+        while running := [arm for arm in arms if arm.label not in answers]:
+            for arm in running:
+                arm.resume()
+                answer = self._hear(arm, arm.slice)
+                if answer:
+                    answers[arm.label] = answer
+                else:
+                    arm.pause()
+        return answers
+
+    def _hear(self, arm: ArmProcesses, seconds: float | None = None) -> dict[str, Any]:
+        """Return what an arm's client tells, nothing if it has not in so many seconds; who tells a failure is gone."""
+        start = time.monotonic()
+        answer = arm.listen([log for each in self._arms.values() for log in each.logs.values()], seconds)
+        arm.seconds += time.monotonic() - start
+        if not answer:
+            return answer
         if arm.link is not None and isinstance(answer.get("facts"), dict):
             answer["facts"]["equal"]["link"] = arm.link
-        arm.seconds += time.monotonic() - start
-        if "error" in answer or "finish" in command:
-            del self._arms[arm.label]
-            arm.end()
+        if arm.is_sliced and "metadata" in answer:
+            answer["metadata"]["slice"] = arm.slice
+        if "error" in answer:
+            self._drop(arm)
         return {**answer, "seconds": arm.seconds}
+
+    def _drop(self, arm: ArmProcesses) -> None:
+        del self._arms[arm.label]
+        arm.end()
 
     def _apart(self, order: Order) -> Order:
         """Put the two sides of an arm into the network that its case wants, the same one for all arms of the block."""
@@ -90,183 +151,6 @@ class Block:
             server=replace(order.server, namespace=self._link.server, host=network.SERVER),
             client=replace(order.client, namespace=self._link.client),
         )
-
-
-class _Arm:
-    """The processes of one arm: forked, or fresh interpreters."""
-
-    def __init__(self, order: Order, others: "list[_Arm]") -> None:
-        self.logs: dict[str, LastWords]
-        self._tokens: int
-        self._lines: int
-        self.label = order.arm
-        self.link: str | None = None
-        self.seconds = 0.0
-        self._deadline = order.deadline
-        self._client: subprocess.Popen[bytes] | None = None
-        self._others = [pipe for other in others for pipe in (other._tokens, other._lines)]
-        self._others += [pipe for other in others for log in other.logs.values() for pipe in log.descriptors]
-        with contextlib.ExitStack() as stack:
-            self.logs = {side: stack.enter_context(contextlib.closing(LastWords())) for side in ("server", "client")}
-            start = self._start_fresh if order.fresh else self._fork_floor if order.floor else self._fork
-            self._tokens, self._lines = start(order, stack)
-            self._stack = stack.pop_all()
-        self._heard = b""
-
-    def go(self) -> None:
-        """Give the client its turn."""
-        with contextlib.suppress(BrokenPipeError):  # what has become of it is read from its report
-            os.write(self._tokens, b".")
-
-    def listen(self, logs: Sequence[LastWords]) -> dict[str, Any]:
-        """Return what the client tells next; its last words if it tells nothing or a failure.
-
-        Meanwhile all logs are read, so that nobody has to wait who writes into them.
-        """
-        answer = self._next_line(logs)
-        if self._client is not None and "metadata" in answer:
-            answer["metadata"]["layout"] = "fresh processes"
-        if "error" in answer:
-            if self._client is not None:
-                # Its last words may come after its report's end.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._client.wait(timeout=1.0)
-            words = {side: log.line() for side, log in self.logs.items()}
-            answer["error"] = "; ".join([answer["error"], *(f"{side}: {line}" for side, line in words.items() if line)])
-        return answer
-
-    def end(self) -> None:
-        """End its processes and wait for them."""
-        self._stack.close()
-
-    def _fork(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
-        asked, ask = os.pipe()
-        answered, answer = os.pipe()
-        waited, tokens = os.pipe()
-        lines, tell = os.pipe()
-
-        def server() -> None:
-            for unused in (ask, answered, waited, tokens, lines, tell):
-                os.close(unused)
-            network.enter(order.server.namespace)
-            serve(order.server, os.fdopen(asked, "rb"), os.fdopen(answer, "wb"))
-
-        def client() -> None:
-            for unused in (asked, answer, tokens, lines):
-                os.close(unused)
-            network.enter(order.client.namespace)
-            handle = Handle(questions=os.fdopen(ask, "wb"), answers=os.fdopen(answered, "rb"))
-            turns = Turns(waited, os.fdopen(tell, "w"))
-            caller.report(turns, lambda: caller.fulfil(order, handle, turns))
-
-        stack.callback(os.close, tokens)
-        stack.callback(os.close, lines)
-        stack.enter_context(_forked(server, self.logs["server"], self._others))
-        stack.enter_context(_forked(client, self.logs["client"], self._others))
-        for theirs in (asked, ask, answered, answer, waited, tell):
-            os.close(theirs)
-        return tokens, lines
-
-    def _fork_floor(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
-        """Let one process have both sides' part, in memory."""
-        waited, tokens = os.pipe()
-        lines, tell = os.pipe()
-
-        def both() -> None:
-            os.close(tokens)
-            os.close(lines)
-            turns = Turns(waited, os.fdopen(tell, "w"))
-            caller.report(turns, lambda: floor.fulfil(order, turns))
-
-        stack.callback(os.close, tokens)
-        stack.callback(os.close, lines)
-        stack.enter_context(_forked(both, self.logs["client"], self._others))
-        os.close(waited)
-        os.close(tell)
-        return tokens, lines
-
-    def _start_fresh(self, order: Order, stack: contextlib.ExitStack) -> tuple[int, int]:
-        """Let new interpreters do it, with their own malloc settings unless the order pins them.
-
-        The client starts the server, which writes into the client's log.
-        """
-        environment = {
-            name: value for name, value in os.environ.items() if order.pinned or not name.startswith("MALLOC_")
-        }
-        role = "loopmark.floor" if order.floor else "loopmark.caller"
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", role, to_json(order), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.logs["client"].writer,
-            env=environment,
-            bufsize=0,
-        )
-        self._client = process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        stack.callback(process.stdout.close)
-        stack.callback(process.stdin.close)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        return process.stdin.fileno(), process.stdout.fileno()
-
-    def _next_line(self, logs: Sequence[LastWords]) -> dict[str, Any]:
-        """Read one line; when the scheduler goes away meanwhile, so does this process."""
-        end = time.monotonic() + self._deadline
-        while b"\n" not in self._heard:
-            left = end - time.monotonic()
-            if left <= 0:
-                return {"error": f"did not end within {self._deadline:g} s"}
-            readable, _, _ = select.select([self._lines, sys.stdin.fileno(), *logs], [], [], left)
-            for log in logs:
-                if log in readable:
-                    log.read()
-            if sys.stdin.fileno() in readable:
-                # Commands come one at a time: this can only be the end.
-                raise SystemExit(1)
-            if self._lines in readable:
-                part = os.read(self._lines, 65536)
-                if not part:
-                    return {"error": "the client's process ended without a report"}
-                self._heard += part
-        line, _, self._heard = self._heard.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-@contextlib.contextmanager
-def _forked(body: Callable[[], None], log: LastWords, unused: Sequence[int]) -> Iterator[int]:
-    """Fork a child that closes `unused` and runs `body`; it is ended, and waited for, on leaving."""
-    if (threads := procfs.threads()) not in (None, 1):
-        raise RuntimeError(f"{threads} threads in the block's interpreter: forking it is not safe")
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        pid = os.fork()
-    if pid == 0:
-        _be_child(body, log, unused, parent)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def _be_child(body: Callable[[], None], log: LastWords, unused: Sequence[int], parent: int) -> NoReturn:
-    try:
-        die_with_parent(parent)
-        for pipe in unused:
-            os.close(pipe)
-        nowhere = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nowhere, 0)
-        os.dup2(log.writer, 1)
-        os.dup2(log.writer, 2)
-        body()
-    except BaseException as error:  # noqa: BLE001  # the child must never return into the parent's code
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(0)
 
 
 if __name__ == "__main__":

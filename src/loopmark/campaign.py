@@ -193,7 +193,8 @@ def _add_cases(
     peer: str,
     cores: int,
 ) -> None:
-    cases = plan.cases_of(benchmark, variant, request.axes, peer=peer, cores=cores)
+    most = request.effort.usual_up_to
+    cases = plan.cases_of(benchmark, variant, request.axes, peer=peer, cores=cores, usual_up_to=most)
     roles = {case.role for case in cases}
     needs = benchmark.needs(variant, serving=roles != {Role.CLIENT}, calling=roles != {Role.SERVER})
     shown = f"{benchmark.name}:{variant}" if variant else benchmark.name

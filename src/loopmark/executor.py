@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopmark.arms import BlockDiedError
@@ -37,9 +38,9 @@ class Interpreters:
         """Let an arm start and prove its work."""
         return self._ask({"start": to_json(order)})
 
-    def turn(self, arm: str) -> dict[str, Any]:
-        """Let an arm take its next value."""
-        return self._ask({"turn": arm})
+    def round(self, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Let arms take their next values."""
+        return self._ask({"round": arms})
 
     def finish(self, arm: str) -> dict[str, Any]:
         """Take an arm's readings and end it."""
@@ -60,7 +61,7 @@ class Interpreters:
         # Last of all: what an interrupt keeps from being done is done when this is called again.
         self._process = None
 
-    def _ask(self, command: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, command: Mapping[str, object]) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdin is not None
         try:

@@ -44,7 +44,8 @@ class Value:
 class Floor:
     """Both sides of a case in this process."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         task = order.client
         assert task.case.tls is not None
         assert task.identity is not None
@@ -84,10 +85,10 @@ class Floor:
         before, resumed_before = tls.handshakes(self._server), tls.resumptions(self._server)
         cpu, client, server = time.process_time(), 0.0, 0.0
         for talk in islice(cycle(self._talks), conversations):
-            start = time.perf_counter()
+            start = self._clock()
             ours, theirs = self._sides(talk)
-            half = (time.perf_counter() - start) / 2
-            our_time, their_time = _converse(ours, theirs)
+            half = (self._clock() - start) / 2
+            our_time, their_time = _converse(ours, theirs, self._clock)
             client += our_time + half
             server += their_time + half
         cpu = time.process_time() - cpu
@@ -100,7 +101,7 @@ class Floor:
     def _conversation(self) -> tuple["_Side", "_Side"]:
         """Have one, untimed."""
         ours, theirs = self._sides(self._talks[0])
-        _converse(ours, theirs)
+        _converse(ours, theirs, self._clock)
         return ours, theirs
 
     def _sides(self, talk: Talk) -> tuple["_Side", "_Side"]:
@@ -122,11 +123,10 @@ class _Side:
     steps: Iterator[None]
 
 
-def _converse(client: _Side, server: _Side) -> tuple[float, float]:
+def _converse(client: _Side, server: _Side, clock: Callable[[], float]) -> tuple[float, float]:
     """Let the two take turns to the end; return the seconds of each."""
     spent = [0.0, 0.0]
     open_ = [True, True]
-    clock = time.perf_counter
     idle = 0
     start = clock()
     while any(open_):
@@ -196,7 +196,7 @@ NOTHING = {
 def fulfil(order: Order, turns: Turns) -> None:
     """Do what the order says, and tell it in the shape of `loopmark.caller.fulfil`; `wall` is both sides together."""
     start = time.perf_counter()
-    floor = Floor(order)
+    floor = Floor(order, turns.clock)
     answer = {"facts": floor.facts()}
     floor.time(WARM_UP)
     settle()

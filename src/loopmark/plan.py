@@ -14,8 +14,9 @@ from loopmark.spi import TLSProfile
 FLOOR = "floor"
 """Label of the arm that does the same TLS in memory."""
 
-FAST_HELD = 20
-"""Connections that are held open at once in the proof of fast blocks after the first."""
+FAST_AT_ONCE = 20
+"""Connections at a time of a fast campaign that was not told how many. Where it was told more, so many are held open at
+once in the proof of its blocks after the first."""
 
 PEERS = ("uvloop-protocol", "asyncio-protocol")
 """The fixed peers of contenders that play one side only, the fastest first."""
@@ -35,6 +36,9 @@ ALIVE_UP_TO = 12
 FLOOR_SHARE = 5
 """The floor's values have this part of the others' connections: nothing is judged by them."""
 
+WARM_UP_ROUNDS = 3
+"""Rounds of untimed connections: after one of them asyncio's heap still grows, see docs/method.md."""
+
 MINIMUM_VALUE = 0.05
 """Seconds that a value must last at least."""
 
@@ -46,6 +50,9 @@ WIDE_MARGIN = 3.0
 
 CONTROL_SHARE = 50
 """The positive control makes one connection more than it counts for every so many: a true two percent."""
+
+SPARE_BLOCKS = 2
+"""So many times the fewest blocks that give intervals must fit into the time before a block gets longer."""
 
 CHECK_EVERY = 4
 """Blocks between two looks at the width of the intervals."""
@@ -80,9 +87,12 @@ class Effort:
     values: int
     field_every: int | None
     target: float | None = None
+    usual_up_to: int | None = None
+    """Connections at a time at most where nothing else was asked for; None: as many as the benchmark usually has."""
 
 
-FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None)
+# With a hundred at a time, three rounds of which are a value, six blocks of everybody take more than a minute.
+FAST = Effort(mode="fast", seconds=57.0, blocks=6, values=1, field_every=None, usual_up_to=FAST_AT_ONCE)
 DEFAULT = Effort(mode="default", seconds=300.0, blocks=None, values=5, field_every=6, target=0.01)
 RIGOROUS = Effort(mode="rigorous", seconds=3600.0, blocks=60, values=5, field_every=6)
 SMOKE = Effort(mode="smoke", seconds=900.0, blocks=1, values=1, field_every=None)
@@ -92,27 +102,41 @@ MATRIX = Effort(mode="matrix", seconds=600.0, blocks=3, values=2, field_every=No
 def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     """Return how many warm-up values and values an arm has in a block.
 
-    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks. There and
-    in fast blocks a few untimed connections take the warm-up value's place.
+    From 100 connections at a time on, a value is long by itself, and the time is better spent on more blocks: one is
+    enough, see `values_that_fit`. There and in fast blocks a few untimed connections take the warm-up value's place.
     """
     long = case.concurrency >= LONG_FROM or case.held is not None
     return int(not long and effort.values > 1), 1 if long or case.held is not None else effort.values
 
 
+def values_that_fit(case: Case, effort: Effort, *, seconds: float, start: float, value: float) -> int:
+    """Return how many values an arm takes in a block in which it has so many seconds, `start` of them before the first.
+
+    Where a value is long by itself there is one at least; more of them, up to the usual number, make use of what the
+    start of a block has cost, as far as there are blocks enough. Arms that are not in rounds gain nothing by them.
+    """
+    _, values = values_of(case, effort)
+    if not LONG_FROM <= case.concurrency <= IN_ROUNDS_UP_TO or case.held is not None or case.role is Role.PAIR:
+        return values
+    return max(values, min(effort.values, int((seconds - start) / value)))
+
+
 def untimed_of(case: Case, effort: Effort) -> int:
-    """Return how many connections warm an arm up that has no warm-up value: few in fast blocks, else one round."""
+    """Return how many connections warm an arm up that has no warm-up value: few in fast blocks, else some rounds."""
     warmups, _ = values_of(case, effort)
     if case.held is not None:
         # What a process has freed it would fill again, and nothing would be seen.
         return 0
-    return 0 if warmups else FAST_HELD if effort.values == 1 else case.concurrency
+    if warmups or effort.values == 1:
+        return 0 if warmups else FAST_AT_ONCE
+    return case.concurrency if case.burst else WARM_UP_ROUNDS * case.concurrency
 
 
 def held_of(case: Case, effort: Effort, *, first: bool) -> int:
     """Return how many connections an arm's proof holds open at once: all, but in fast blocks after its first few."""
     if case.held is not None:
         return 1
-    return case.concurrency if first or effort.values > 1 else min(case.concurrency, FAST_HELD)
+    return case.concurrency if first or effort.values > 1 else min(case.concurrency, FAST_AT_ONCE)
 
 
 def arms_of(
@@ -200,8 +224,8 @@ def alive_together(case: Case, order: Sequence[Arm]) -> tuple[tuple[Arm, ...], .
     return tuple(tuple(arm for arm in order if arm.caller == caller) for caller in callers)
 
 
-def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], effort: Effort) -> tuple[tuple[str, ...], ...]:
-    """Return the order of the arms in every round of a block, warm-up included; none where rounds are not possible.
+def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], count: int) -> tuple[tuple[str, ...], ...]:
+    """Return the order of the arms in each of a block's rounds, warm-up included; none where rounds are not possible.
 
     In a round every arm takes one value, so that arms are compared within a second, and not within minutes: what
     neighbours do to a shared machine comes and goes in tenths of a second. Arms that are not alive at once have rounds
@@ -215,7 +239,7 @@ def rounds_of(seed: int, case: Case, index: int, order: Sequence[Arm], effort: E
         generator = random.Random(f"{seed}/{case.name}/{index}/{number}")  # noqa: S311  # reproducible, not secret
         return tuple(arm.label for group in groups for arm in generator.sample(list(group), k=len(group)))
 
-    return tuple(one(number) for number in range(sum(values_of(case, effort))))
+    return tuple(one(number) for number in range(count))
 
 
 def margin_of(case: Case, unit: str) -> float:
@@ -299,10 +323,12 @@ class Axes:
         )
 
 
-def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores: int) -> list[Case]:
+def cases_of(
+    benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores: int, usual_up_to: int | None = None
+) -> list[Case]:
     """Return the cases of one conversation that were asked for; with nothing asked, the usual ones.
 
-    `cores` is how many this process may use and can pin to, 0 where it cannot pin.
+    `cores` is how many this process may use and can pin to, 0 where it cannot pin. `usual_up_to` is that of the effort.
     """
     idle = benchmark.conversation(variant).traffic is Traffic.IDLE
 
@@ -336,7 +362,9 @@ def cases_of(benchmark: Benchmark, variant: str, axes: Axes, *, peer: str, cores
         usual = tuple(role for role in (Role.SERVER, Role.CLIENT) if role in benchmark.roles)
         return [each for count in axes.connections for role in roles or usual for each in case(role, count, burst=True)]
     cases: list[Case] = []
-    usually = dict(benchmark.usual)
+    # How many idle connections there are is what is looked at, and not how busy the two sides are.
+    most = MAXIMUM_HELD if idle or usual_up_to is None else usual_up_to
+    usually = {min(concurrency, most): roles for concurrency, roles in benchmark.usual}
     for concurrency in axes.concurrencies or usually:
         alone = (Role.SERVER, Role.CLIENT) if concurrency > 1 else (Role.BOTH,)
         possible = tuple(role for role in alone if role in benchmark.roles) or benchmark.roles[:1]

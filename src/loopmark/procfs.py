@@ -98,6 +98,16 @@ def threads(pid: Process = "self") -> int | None:
     return _from_psutil(pid, lambda process: process.num_threads())
 
 
+def is_still(pid: int) -> bool:
+    """Tell whether a process is stopped, or does nothing more at all; only for where there is /proc."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    # The name, in parentheses, may have anything in it.
+    return stat.rpartition(")")[2].split()[0] in "TtZX"
+
+
 def descriptors(pid: Process = "self") -> int | None:
     """Count open descriptors; None where they are kept from us."""
     if _has_proc():

@@ -17,6 +17,7 @@ from loopmark.plan import (
     MINIMUM_VALUE,
     SMOKE,
     SMOKE_LOOPS,
+    SPARE_BLOCKS,
     Effort,
     is_field_block,
     is_time_to_look,
@@ -24,7 +25,9 @@ from loopmark.plan import (
     margin_of,
     order_of,
     rounds_of,
+    untimed_of,
     values_of,
+    values_that_fit,
 )
 from loopmark.record import Arm, Block, Campaign, CasePlan, Kind, Measurement, Outcome
 
@@ -47,6 +50,8 @@ class Conductor:
     _start: float = 0.0
     _arms: Arms = field(init=False)
     _foreseen: dict[str, float] = field(default_factory=dict)
+    _values: dict[str, int] = field(default_factory=dict)
+    """How many values an arm takes in each block of a case."""
 
     def __post_init__(self) -> None:
         self._arms = Arms(
@@ -86,6 +91,7 @@ class Conductor:
     def _calibrate(self) -> None:
         """Settle each case's number of loops, once, on the baseline."""
         for plan in self.campaign.cases:
+            self._values[plan.case.name] = self._values_before(plan) or values_of(plan.case, self.effort)[1]
             if plan.loops:
                 continue
             if self.effort.mode == SMOKE.mode or plan.case.held is not None:
@@ -101,9 +107,25 @@ class Conductor:
                 self._retire(plan, baseline, answer["error"])
             margin = margin_of(plan.case, plan.unit)
             plan.loops = loops_of(plan.case, answer["pace"], margin=margin, control=bool(plan.labels(Kind.CONTROL)))
-            warmups, values = values_of(plan.case, self.effort)
-            arm_seconds = answer["seconds"] + answer["pace"] * plan.loops * (warmups + values)
-            self._foreseen[plan.case.name] = len(plan.arms) * arm_seconds
+            warmups, _ = values_of(plan.case, self.effort)
+            untimed = untimed_of(plan.case, self.effort) + plan.loops * warmups
+            start, value = answer["seconds"] + answer["pace"] * untimed, answer["pace"] * plan.loops
+            values = values_that_fit(
+                plan.case, self.effort, seconds=self._room(plan) / len(plan.arms), start=start, value=value
+            )
+            self._values[plan.case.name] = values
+            self._foreseen[plan.case.name] = len(plan.arms) * (start + value * values)
+
+    def _values_before(self, plan: CasePlan) -> int:
+        """Return how many values an arm has in the blocks of a campaign that is continued; 0 without any."""
+        baseline = self.campaign.baseline_of(plan)
+        blocks = (block.measurements for block in self.campaign.blocks if block.case == plan.case.name)
+        return next((len(each[baseline].wall) for each in blocks if baseline in each), 0)
+
+    def _room(self, plan: CasePlan) -> float:
+        """Return the seconds that a block of a case may take for there to be blocks enough."""
+        needed = needed_blocks(plan, self.campaign.baseline_of(plan))
+        return self.effort.seconds / len(self.campaign.cases) / (self.effort.blocks or SPARE_BLOCKS * needed)
 
     def _pace(self, plan: CasePlan, arm: Arm) -> dict[str, Any]:
         """Run an arm without values, in a block of its own."""
@@ -174,11 +196,12 @@ class Conductor:
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)
-        rounds = rounds_of(self.campaign.seed, case, index, order, self.effort)
+        warmups, values = values_of(case, self.effort)[0], self._values[case.name]
+        rounds = rounds_of(self.campaign.seed, case, index, order, warmups + values)
         measurements: dict[str, Measurement] = {}
         try:
             self.executor.open_block()
-            failure = self._arms.measure(plan, index, order, rounds, measurements, is_field=is_field)
+            failure = self._arms.measure(plan, index, order, rounds, measurements, values=values, is_field=is_field)
         finally:
             self.executor.close_block()
         seconds = self.clock() - start

@@ -72,6 +72,12 @@ class Options:
     """For a client's whole conversation, from connect to close; what takes longer has failed."""
     go_ahead: bytes = b""
     source: str = ""
+    opening: bytes = b""
+    """The first part of the conversation that a client is about to begin, where that is known; empty: it is not.
+
+    A client of callbacks may write it as the connection is made, which is where its documentation has it; the first
+    `exchange` is given it like any other part, and then does not write it again. Nobody has to.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

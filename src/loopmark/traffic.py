@@ -9,7 +9,7 @@ from pathlib import Path
 from loopmark.case import Conversation, Lookup, Traffic
 from loopmark.errors import FactsError, ProtocolError, VoidError, translate
 from loopmark.service import Talk
-from loopmark.spi import Address, Backend, ClientTLS, Connection, Datagrams, Facts, Options
+from loopmark.spi import Address, Backend, ClientTLS, Connection, Datagrams, Facts, Main, Options, T
 
 DATAGRAM_DEADLINE = 2.0
 """Seconds after which a datagram or its answer counts as lost."""
@@ -48,14 +48,32 @@ class Stopwatch:
     rest: Callable[[], None]
 
 
+def opening(target: Target, talk: Talk) -> Options:
+    """Return the options of a connection that begins with this talk at once."""
+    return replace(target.options, opening=talk.parts[0])
+
+
 async def visit(backend: Backend, target: Target) -> Facts:
     """Make one connection, read its facts while it is open, exchange, close; return the facts."""
-    return (await _visit(backend, target))[0]
+
+    async def converse_once() -> Facts:
+        # Without an opening: the server might have ended the conversation before the facts are read.
+        connection = await backend.connect(target.address, tls=target.tls, options=target.options)
+        facts = connection.facts()
+        await _talk(connection, target.talk)
+        return facts
+
+    return await _in_time(backend, target, converse_once)
 
 
 async def fetch(backend: Backend, target: Target) -> bytes:
-    """Do the same, and return the reply, which the talk has checked."""
-    return (await _visit(backend, target))[1]
+    """Make one connection as those that are timed, and return the reply, which the talk has checked."""
+
+    async def converse_once() -> bytes:
+        options = opening(target, target.talk)
+        return await _talk(await backend.connect(target.address, tls=target.tls, options=options), target.talk)
+
+    return await _in_time(backend, target, converse_once)
 
 
 async def hold(backend: Backend, target: Target, concurrency: int) -> list[Connection]:
@@ -86,7 +104,7 @@ async def churn(backend: Backend, target: Target, *, connections: int, concurren
     """
     if target.others:
         return await _churn_in_turn(backend, target, connections, concurrency)
-    connect, address, tls, options = backend.connect, target.address, target.tls, target.options
+    connect, address, tls, options = backend.connect, target.address, target.tls, opening(target, target.talk)
     parts, size, rounds = target.talk.parts, target.talk.reply_size, target.talk.rounds
     expected = target.talk.reply
     work = iter(range(connections))
@@ -114,13 +132,14 @@ async def churn(backend: Backend, target: Target, *, connections: int, concurren
 
 async def _churn_in_turn(backend: Backend, target: Target, connections: int, concurrency: int) -> int:
     """Do the same with talks that take turns."""
-    connect, address, tls, options = backend.connect, target.address, target.tls, target.options
-    work = islice(cycle((target.talk, *target.others)), connections)
+    connect, address, tls = backend.connect, target.address, target.tls
+    talks = [(talk, opening(target, talk)) for talk in (target.talk, *target.others)]
+    work = islice(cycle(talks), connections)
     done: list[int] = []
 
     async def worker() -> None:
         replies = 0
-        for talk in work:
+        for talk, options in work:
             connection = await connect(address, tls=tls, options=options)
             try:
                 reply = await connection.exchange(talk.parts, talk.reply_size, talk.rounds)
@@ -339,14 +358,9 @@ def _added_up(done: Sequence[int], concurrency: int) -> int:
     return sum(done)
 
 
-async def _visit(backend: Backend, target: Target) -> tuple[Facts, bytes]:
-    async def converse_once() -> tuple[Facts, bytes]:
-        connection = await backend.connect(target.address, tls=target.tls, options=target.options)
-        facts = connection.facts()
-        return facts, await _talk(connection, target.talk)
-
+async def _in_time(backend: Backend, target: Target, job: Main[T]) -> T:
     try:
-        return await backend.within(target.options.deadline, converse_once)
+        return await backend.within(target.options.deadline, job)
     except Exception as error:
         raise translate(error) from error
 

@@ -44,6 +44,7 @@ async def client(address, context, name, connections, concurrency):
                     while data := stream.recv(100):
                         reply += data
                     if context:
+                        stream.settimeout(30)
                         stream.unwrap()
             replies.append(reply == b"PONG")
 

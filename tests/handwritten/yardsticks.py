@@ -1,7 +1,7 @@
 """Hand-written ping-pongs as hidden arms: a contender must not be slower than the code that anybody would write.
 
-A plug-in for `loopmark run --plugin tests/handwritten/yardsticks.py --hidden hand-asyncio,...`, which is what
-`nox -s yardsticks` does.
+A plug-in for `loopmark run --plugin tests/handwritten/yardsticks.py --hidden hand-asyncio,...`, which is what the study
+`by-hand` does.
 """
 
 import importlib

@@ -35,7 +35,7 @@ def main() -> None:
     if sys.platform == "win32":
         sys.exit(_complain("Windows is not supported: run loopmark on Linux or macOS, or in WSL."))
     # Imported late, because not all of it can be imported on Windows.
-    from loopmark.cli import inspection, matrix, measuring, profile, publish, roles, setup  # noqa: F401, PLC0415
+    from loopmark.cli import drive, inspection, matrix, measuring, profile, publish, serve, setup  # noqa: F401, PLC0415
 
     prepare_streams()
     for ending in (signal.SIGTERM, signal.SIGHUP):

@@ -11,6 +11,7 @@ import click
 from loopmark import alongside, foreign, store
 from loopmark.case import Role
 from loopmark.cli import USAGE, cli
+from loopmark.cli.conducting import status_of
 from loopmark.cli.counting import compare_counts
 from loopmark.cli.options import Share
 from loopmark.errors import UsageError
@@ -97,7 +98,7 @@ def compare(*, paths: tuple[Path, ...], format_: str, threshold: float | None) -
     """Print the tables of campaigns again, from disk; or compare pyperf files, of any origin, with the first one.
 
     Files of one campaign that have an A/A twin of the first one among them get verdicts, as in the campaign's tables;
-    all others get ratios, and the reason why that is all.
+    all others get ratios, and the reason why that is all. The exit status is the one that the campaigns ended with.
     """
     if any(map(store.has_counts, paths)):
         return compare_counts(paths, threshold, format_)
@@ -110,8 +111,9 @@ def compare(*, paths: tuple[Path, ...], format_: str, threshold: float | None) -
         return _gate(paths, threshold, format_)
     if files:
         return _compare_files(files, format_)
-    click.echo(comparison([store.load(path) for path in paths], format_), nl=False)
-    return 0
+    campaigns = [store.load(path) for path in paths]
+    click.echo(comparison(campaigns, format_), nl=False)
+    return max(map(status_of, campaigns))
 
 
 def _is_campaign(path: Path) -> bool:

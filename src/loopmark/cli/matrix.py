@@ -13,11 +13,16 @@ from loopmark.cli import cli
 from loopmark.cli.conducting import measure
 from loopmark.cli.options import (
     Listed,
-    benchmark_names,
-    complete_contender,
-    contender_names,
+    baseline_option,
+    benchmarks_option,
+    contenders_option,
+    label_option,
+    plugin_option,
     positive,
+    progress_option,
     request_of,
+    results_option,
+    seed_option,
 )
 from loopmark.errors import UsageError
 
@@ -31,25 +36,8 @@ Examples:
 
 
 @cli.command(epilog=EPILOG)
-@click.option(
-    "-b",
-    "--contender",
-    "contenders",
-    type=Listed(str, "contenders", contender_names),
-    default=(),
-    metavar="NAME[,..]",
-    help="Who calls and serves, besides the baseline; everybody by default.",
-)
-@click.option(
-    "-w",
-    "--benchmark",
-    "benchmarks",
-    type=Listed(str, "benchmarks", benchmark_names),
-    default="tls_pingpong",
-    metavar="NAME[,..]",
-    show_default=True,
-    help="What they do with each other.",
-)
+@contenders_option
+@benchmarks_option
 @click.option(
     "-c",
     "--concurrency",
@@ -60,15 +48,8 @@ Examples:
     show_default=True,
     help="Connections at a time; a matrix for each number.",
 )
-@click.option(
-    "--baseline",
-    metavar="NAME",
-    default="asyncio",
-    show_default=True,
-    shell_complete=complete_contender,
-    help="Whose row and column the ratios refer to.",
-)
-@click.option("--label", metavar="TEXT", help="Name of the campaign; CPU model and core count by default.")
+@baseline_option
+@label_option
 @click.option(
     "--max-time",
     type=click.FloatRange(min=1),
@@ -85,17 +66,10 @@ Examples:
     show_default=True,
     help="Blocks per matrix; every pair runs once in each.",
 )
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="For the order of the pairs; random by default.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default="results",
-    show_default=True,
-    metavar="DIR",
-    help="Where the campaign's directory is made.",
-)
-@click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
-@click.option("--no-progress", is_flag=True, help="Print the result only.")
+@seed_option
+@results_option
+@plugin_option
+@progress_option
 def matrix(*, max_time: float, blocks: int, results: Path, no_progress: bool, **wishes: object) -> int:
     """Let every contender call every contender, to see that they understand each other and what it costs both sides.
 

@@ -10,7 +10,6 @@ import click
 from loopmark import plan
 from loopmark.campaign import Request, prepare
 from loopmark.case import ROLES
-from loopmark.certs import KEYS
 from loopmark.cli import cli
 from loopmark.cli.conducting import go_on, measure
 from loopmark.cli.counting import count
@@ -18,23 +17,29 @@ from loopmark.cli.options import (
     Listed,
     RoundTripTime,
     Share,
-    benchmark_names,
+    baseline_option,
+    benchmarks_option,
+    certificates_option,
     complete_contender,
-    contender_names,
-    one_of,
+    contenders_option,
+    deadline_option,
+    label_option,
     one_role,
+    plugin_option,
     positive,
+    progress_option,
     request_of,
+    results_option,
+    seed_option,
+    tls_options,
 )
-from loopmark.deadlines import CONVERSATION
 from loopmark.errors import UsageError
 from loopmark.registry import registry
-from loopmark.tls import VERSIONS
 
 EPILOG = """\b
 Examples:
   loopmark run                                  the default campaign: two tables in five minutes
-  loopmark run --fast                           the same in a minute, with wide intervals
+  loopmark run --fast                           a minute, 20 at a time instead of 100, wide intervals
   loopmark run -b uvloop,trio -c 1 --role both  two contenders and the baseline, one connection at a time
   loopmark run -w tcp_pingpong -c 10,100        plain TCP
   loopmark run -w tls_echo:open-1KiB,udp_echo   one case of a benchmark, and all of another
@@ -50,25 +55,8 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
 
 
 @cli.command(epilog=EPILOG)
-@click.option(
-    "-b",
-    "--contender",
-    "contenders",
-    type=Listed(str, "contenders", contender_names),
-    default=(),
-    metavar="NAME[,..]",
-    help="Who takes part, besides the baseline; everybody by default.",
-)
-@click.option(
-    "-w",
-    "--benchmark",
-    "benchmarks",
-    type=Listed(str, "benchmarks", benchmark_names),
-    default="tls_pingpong",
-    metavar="NAME[:CASE][,..]",
-    show_default=True,
-    help="What is measured: all cases of a benchmark, or one.",
-)
+@contenders_option
+@benchmarks_option
 @click.option(
     "-c",
     "--concurrency",
@@ -87,29 +75,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     help="Connections per value; calibrated by default. Without -c: bursts, all started at once.",
 )
 @click.option("--role", "roles", type=roles_type, default=(), metavar="ROLE[,..]", help="server, client or both.")
-@click.option(
-    "--tls",
-    "versions",
-    type=Listed(one_of(VERSIONS), "TLS versions"),
-    default=(),
-    metavar="VERSION[,..]",
-    help="1.2 or 1.3; 1.3 by default. This and the next six are for benchmarks with TLS.",
-)
-@click.option(
-    "--key",
-    "keys",
-    type=Listed(one_of(KEYS), "key types"),
-    default=(),
-    metavar="TYPE[,..]",
-    help=f"The server's key: {', '.join(KEYS)}.",
-)
-@click.option("--cipher", metavar="NAME", help="OpenSSL's name of the one cipher, with TLS 1.2 only.")
-@click.option("--group", metavar="NAME", help="The key exchange: X25519, prime256v1, ...")
-@click.option("--tickets", type=click.IntRange(min=0), metavar="N", help="Session tickets after a handshake.")
-@click.option("--tls-resume", "resumed", is_flag=True, help="Every handshake takes up an older session.")
-@click.option(
-    "--client-key", type=click.Choice(KEYS), help="Clients show a certificate with such a key; servers verify it."
-)
+@tls_options
 @click.option(
     "--rtt",
     type=RoundTripTime(),
@@ -122,16 +88,13 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     shell_complete=complete_contender,
     help="The other side in the roles server and client; uvloop-protocol by default.",
 )
+@baseline_option
+@label_option
 @click.option(
-    "--baseline",
-    metavar="NAME",
-    default="asyncio",
-    show_default=True,
-    shell_complete=complete_contender,
-    help="What all ratios refer to.",
+    "--fast",
+    is_flag=True,
+    help="Six short blocks per case, 20 connections at a time by default: intervals, no verdict.",
 )
-@click.option("--label", metavar="TEXT", help="Name of the campaign; CPU model and core count by default.")
-@click.option("--fast", is_flag=True, help="Six short blocks per case: intervals, no verdict.")
 @click.option(
     "--all",
     "everything",
@@ -152,46 +115,26 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     "--control", is_flag=True, help="Also the baseline with 2 % more work than is counted: it must be found as slower."
 )
 @click.option(
-    "--twins", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="A/A twins of the baseline."
-)
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="For the order of the arms; random by default.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default="results",
+    "--twins",
+    type=click.IntRange(min=0),
+    default=1,
     show_default=True,
-    metavar="DIR",
-    help="Where the campaign's directory is made.",
+    metavar="N",
+    help="A/A twins of the baseline; without any there is no gate.",
 )
-@click.option(
-    "--plugin",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
-)
+@seed_option
+@results_option
+@plugin_option
 @click.option(
     "--instructions",
     is_flag=True,
     help="Count instructions with valgrind instead of taking time, one connection at a time by default: for gates on "
     "machines that are too noisy for time.",
 )
-@click.option(
-    "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
-    default=CONVERSATION,
-    show_default=True,
-    metavar="S",
-    help="Seconds that one conversation may take; where many handshakes queue, time for those is added.",
-)
+@deadline_option
 @click.option("--fresh", is_flag=True, hidden=True)
 @click.option("--hidden", type=Listed(str, "contenders"), default=(), hidden=True)
-@click.option(
-    "--certs",
-    "certificates",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where certificates are, and made on first use.",
-)
+@certificates_option
 @click.option(
     "--continue",
     "continued",
@@ -199,7 +142,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     metavar="DIR",
     help="Go on with the campaign in this directory, by its own plan; --max-time is how much longer.",
 )
-@click.option("--no-progress", is_flag=True, help="Print the result only.")
+@progress_option
 def run(  # click's options are described where they are declared
     *,
     instructions: bool,

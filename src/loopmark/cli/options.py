@@ -1,8 +1,9 @@
-"""Option types that several commands share."""
+"""Options, and types of options, that several commands share."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -10,8 +11,11 @@ from click.shell_completion import CompletionItem
 
 from loopmark.campaign import Request
 from loopmark.case import ROLES, Role
+from loopmark.certs import KEYS
+from loopmark.deadlines import CONVERSATION
 from loopmark.plan import Axes, Effort
 from loopmark.registry import registry
+from loopmark.tls import VERSIONS
 
 T = TypeVar("T")
 
@@ -138,8 +142,118 @@ def one_of(known: Collection[str]) -> Callable[[str], str]:
     return read
 
 
+contenders_option = click.option(
+    "-b",
+    "--contender",
+    "contenders",
+    type=Listed(str, "contenders", contender_names),
+    default=(),
+    metavar="NAME[,..]",
+    help="Who takes part, besides the baseline; everybody by default.",
+)
+benchmarks_option = click.option(
+    "-w",
+    "--benchmark",
+    "benchmarks",
+    type=Listed(str, "benchmarks", benchmark_names),
+    default="tls_pingpong",
+    metavar="NAME[:CASE][,..]",
+    show_default=True,
+    help="What is measured: all cases of a benchmark, or one.",
+)
+baseline_option = click.option(
+    "--baseline",
+    metavar="NAME",
+    default="asyncio",
+    show_default=True,
+    shell_complete=complete_contender,
+    help="What all ratios refer to.",
+)
+label_option = click.option(
+    "--label", metavar="TEXT", help="Name of the campaign; CPU model and core count by default."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="For the order of the arms; random by default."
+)
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default="results",
+    show_default=True,
+    metavar="DIR",
+    help="Where the campaign's directory is made.",
+)
+plugin_option = click.option(
+    "--plugin",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
+)
+certificates_option = click.option(
+    "--certs",
+    "certificates",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where certificates are, and made on first use.",
+)
+deadline_option = click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=CONVERSATION,
+    show_default=True,
+    metavar="S",
+    help="Seconds that one conversation may take; where many handshakes queue, time for those is added.",
+)
+progress_option = click.option("--no-progress", is_flag=True, help="Print the result only.")
+
+_TLS_OPTIONS = (
+    click.option(
+        "--tls",
+        "versions",
+        type=Listed(one_of(VERSIONS), "TLS versions"),
+        default=(),
+        metavar="VERSION[,..]",
+        help="1.2 or 1.3; 1.3 by default. This and the next six are for benchmarks with TLS.",
+    ),
+    click.option(
+        "--key",
+        "keys",
+        type=Listed(one_of(KEYS), "key types"),
+        default=(),
+        metavar="TYPE[,..]",
+        help=f"The server's key: {', '.join(KEYS)}.",
+    ),
+    click.option("--cipher", metavar="NAME", help="OpenSSL's name of the one cipher, with TLS 1.2 only."),
+    click.option("--group", metavar="NAME", help="The key exchange: X25519, prime256v1, ..."),
+    click.option(
+        "--tickets",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Session tickets after a handshake; 1 with --tls-resume, else none by default.",
+    ),
+    click.option("--tls-resume", "resumed", is_flag=True, help="Every handshake takes up an older session."),
+    click.option(
+        "--client-key", type=click.Choice(KEYS), help="Clients show a certificate with such a key; servers verify it."
+    ),
+)
+
+
+def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how TLS is done; their names are those of the axes."""
+    for option in reversed(_TLS_OPTIONS):
+        command = option(command)
+    return command
+
+
 def request_of(effort: Effort, wishes: Mapping[str, Any]) -> Request:
     """Make a request of options that have the names of its fields, or of its axes."""
-    axes = {each.name for each in dataclasses.fields(Axes)}
-    asked = Axes(**{name: wish for name, wish in wishes.items() if name in axes})
-    return Request(effort=effort, axes=asked, **{name: wish for name, wish in wishes.items() if name not in axes})
+    rest = {name: wish for name, wish in wishes.items() if name not in _AXES}
+    return Request(effort=effort, axes=axes_of(wishes), **rest)
+
+
+def axes_of(wishes: Mapping[str, Any]) -> Axes:
+    """Make the axes of those options that have their names."""
+    return Axes(**{name: wish for name, wish in wishes.items() if name in _AXES})
+
+
+_AXES = frozenset(each.name for each in dataclasses.fields(Axes))

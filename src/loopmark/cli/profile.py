@@ -12,7 +12,13 @@ from loopmark.campaign import prepare
 from loopmark.case import Role, Traffic
 from loopmark.certs import KEYS
 from loopmark.cli import cli
-from loopmark.cli.options import complete_benchmark, complete_contender, request_of
+from loopmark.cli.options import (
+    certificates_option,
+    complete_benchmark,
+    complete_contender,
+    plugin_option,
+    request_of,
+)
 from loopmark.errors import UnavailableError, UsageError
 from loopmark.profiling import SIDES, Processes, Subject, check_output, profile
 from loopmark.record import Kind
@@ -78,14 +84,8 @@ QUIET = 2.0
     shell_complete=complete_contender,
     help=f"The other side; by default the first that is installed of {', '.join(plan.PEERS)}.",
 )
-@click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
-@click.option(
-    "--certs",
-    "certificates",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Certificates; made on first use.",
-)
+@plugin_option
+@certificates_option
 def profile_command(
     *,
     benchmark: str,

@@ -33,22 +33,30 @@ def certs(*, key: str, client_key: str | None, names: tuple[str, ...], directory
 )
 @click.argument("name", shell_complete=complete_contender)
 @click.option(
-    "--faults", is_flag=True, help="Instead: have bad peers do harm to its server, and see how it stands that."
+    "--faults",
+    is_flag=True,
+    help="Instead: have bad peers do harm to its server and client, and see how they stand it.",
 )
 @click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
 def check(*, name: str, faults: bool, plugin: Path | None) -> int:
     """Run the contract test on one contender; status 1 when it breaks the contract."""
     # No other command needs these.
-    from loopmark.testing import Status, check_backend  # noqa: PLC0415
+    from loopmark.testing import Finding, Status, check_backend  # noqa: PLC0415
+    from loopmark.testing.clientfaults import CLIENT_FAULTS, PATIENCE  # noqa: PLC0415
     from loopmark.testing.faults import check_faults  # noqa: PLC0415
 
     contender = registry(plugin).contender(name)
     backend, identity = runnable(contender), certificates.ensure()
+
+    def tell(finding: Finding) -> None:
+        click.echo(str(finding))
+
     if faults:
-        findings = check_faults(contender, backend, identity, report=lambda finding: click.echo(str(finding)))
+        findings = check_faults(contender, backend, identity, report=tell)
+        findings += check_backend(backend, identity, clauses=CLIENT_FAULTS, deadline=PATIENCE, report=tell)
         what, kept = "faults did harm", f"{name} stands all faults"
     else:
-        findings = check_backend(backend, identity, report=lambda finding: click.echo(str(finding)))
+        findings = check_backend(backend, identity, report=tell)
         what, kept = "clauses failed", f"{name} keeps the contract"
     failed = sum(finding.status is Status.FAILED for finding in findings)
     click.echo(f"{name}: {failed} of {len(findings)} {what}" if failed else kept)

@@ -92,12 +92,18 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
+_USUAL_TLS = ("1.3", "p256")
+"""Version and key that are not worth a word."""
+
+
 def _what(campaign: Campaign) -> str:
     """Name benchmarks and loads, `tls_pingpong at C = 1, 100`; behind it the mode, unless it is the usual one."""
     loads: dict[str, set[tuple[bool, int]]] = {}
     for plan in campaign.cases:
         case = plan.case
         name = f"{case.benchmark}:{case.variant}" if case.variant else case.benchmark
+        if case.tls is not None and (case.tls.version, case.tls.key) != _USUAL_TLS:
+            name += f" with TLS {case.tls.version} and a key {case.tls.key}"
         loads.setdefault(name, set()).add((case.burst, case.concurrency))
     told = [
         f"{name} at C = {', '.join(f'burst of {many}' if burst else str(many) for burst, many in sorted(each))}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from loopmark.case import Role
 from loopmark.judgement import CONTROL_RATIO, Gate
-from loopmark.record import COMPARED, Campaign, Kind
+from loopmark.record import COMPARED, Campaign, Kind, Measurement
 from loopmark.report.cells import counted, interval, percent, plus_minus, told
 from loopmark.report.figures import BUSY, ROWS, SIDES, CaseFigures, shown_name
 from loopmark.report.kinds import short
@@ -39,6 +39,12 @@ def _as_role(case: CaseFigures) -> str:
     return "" if role is Role.BOTH else f" as {role}"
 
 
+def _sliced(measured: Sequence[Measurement]) -> str:
+    """Tell that arms took their values at the same time, where they did."""
+    slices = {each.metadata.get("slice") for each in measured} - {None}
+    return "".join(f", all at the same time in slices of {float(each) * 1e3:g} ms" for each in slices if each)
+
+
 def _precision(campaign: Campaign, case: CaseFigures) -> Iterator[str]:
     """Tell how much was measured, what ended it, and what can be seen with that."""
     measured = [each for block in case.blocks for label, each in block.measurements.items() if label in _rows(case)]
@@ -46,7 +52,7 @@ def _precision(campaign: Campaign, case: CaseFigures) -> Iterator[str]:
     many = "-".join(str(each) for each in dict.fromkeys((values[0], values[-1]))) if values else "no"
     yield (
         f"{counted(len(case.blocks), 'block')} of {counted(many, 'value')} of {case.plan.loops} {case.plan.unit}s "
-        "for each contender."
+        f"for each contender{_sliced(measured)}."
     )
     yield _ended(campaign, case)
     judgement = case.judgement

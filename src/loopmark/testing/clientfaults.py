@@ -327,6 +327,9 @@ def _target(at: Ground, address: Address, reply_size: int | None, tls: ClientTLS
     return Target(address=address, talk=talk, tls=tls or at.client_tls(), options=at.options)
 
 
+PATIENCE = 60.0
+"""Seconds that one of these may take: most of them wait for deadlines, and in every setting."""
+
 CLIENT_FAULTS: tuple[Clause, ...] = (
     client_refuses_bad_certificates,
     client_tells_plaintext,

@@ -42,7 +42,7 @@ def client_returns_each_reply(at: Ground) -> None:
 
 @clause(Where.ALL)
 def client_repeats_its_rounds(at: Ground) -> None:
-    """With `rounds` the request is sent that often, each time after a reply; the last reply is returned."""
+    """With `rounds` the request is sent that often, an opening once, each after a reply; the last one is returned."""
     rounds = 4
 
     def echo(peer: Endpoint) -> None:

@@ -106,8 +106,11 @@ class FakeExecutor:
         self._started[order.arm] = (order, answer, [*answer["warmups"], *answer["wall"]])
         return {name: answer[name] for name in ("facts", "proof_seconds", "trace", "judgement") if name in answer}
 
-    def turn(self, arm: str) -> dict[str, Any]:
-        """Let the time of one value pass."""
+    def round(self, arms: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Let the time of one value of each pass."""
+        return {arm: self._turn(arm) for arm in arms}
+
+    def _turn(self, arm: str) -> dict[str, Any]:
         order, _, walls = self._started[arm]
         self.turns.append(arm)
         seconds = walls.pop(0) * order.loops

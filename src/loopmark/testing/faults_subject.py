@@ -162,7 +162,10 @@ def under_attack(contender: Contender, setting: Setting, identity: Identity, pat
                     raise BrokenContract(f"it does not start: {_on_one_line(log)}") from error
                 tls = client_tls(profile, identity) if profile else None
                 target = Target(setting=setting, address=handle.address, tls=tls, pid=handle.pid, patience=patience)
-                subject = Subject(target=target, loop=_loop(target, handle), handle=handle, log=log)
+                try:
+                    subject = Subject(target=target, loop=_loop(target, handle), handle=handle, log=log)
+                except ServerEndedError as error:
+                    raise BrokenContract(f"it does not stand a good client: {_on_one_line(log)}") from error
                 yield dataclasses.replace(subject, idle=subject.at_rest())
         finally:
             os.close(descriptor)

@@ -126,8 +126,9 @@ class Ground:
         rounds: int = 1,
         tls: ClientTLS | None = None,
     ) -> bytes:
-        """Have one conversation on a new connection."""
-        connection = await self.connect(address, tls)
+        """Have one conversation on a new connection, as one that is timed."""
+        options = replace(self.options, opening=parts[0])
+        connection = await self.backend.connect(address, tls=tls or self.client_tls(), options=options)
         try:
             return await connection.exchange(parts, reply_size, rounds)
         finally:
