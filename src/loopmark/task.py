@@ -108,9 +108,14 @@ def task_from(text: str | dict[str, Any]) -> Task:
         host=raw["host"],
         port=raw["port"],
         cpu=raw["cpu"],
-        options=Options(**{**raw["options"], "go_ahead": raw["options"]["go_ahead"].encode("latin-1")}),
+        options=_options(raw["options"]),
         namespace=raw["namespace"],
     )
+
+
+def _options(raw: dict[str, Any]) -> Options:
+    binary = [each.name for each in dataclasses.fields(Options) if isinstance(each.default, bytes)]
+    return Options(**{**raw, **{name: raw[name].encode("latin-1") for name in binary}})
 
 
 def order_from(text: str) -> Order:
