@@ -97,6 +97,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def robustness(session: nox.Session) -> None:
+    """Do all harm to all contenders and write what became of it into docs/robustness.md."""
+    session.install(".[all]", *_group("tests"))
+    session.run("python", "-m", "tests.robustness")
+
+
+@nox.session
 def studies(session: nox.Session) -> None:
     """Collect a study (-- collect NAME) or render what was collected (-- analyse [SECTION]); see docs/studies.md."""
     session.install("-e", ".[all]", *_group("studies"))

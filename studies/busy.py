@@ -1,9 +1,8 @@
 """A plug-in with a known difference: asyncio's streams whose client is busy for a while before each connection.
 
-`loopmark run --plugin studies/busy.py --baseline asyncio-idle -b asyncio-busy` must find BUSY seconds of client CPU
-time between the two, which differ by an empty loop and in nothing else.
-
-The loop reads no clock: `docs/studies.md` has what was found of one that did.
+`loopmark run --plugin studies/busy.py --baseline asyncio-short -b asyncio-long` must find DIFFERENCE seconds of client
+CPU time between the two. Both are busy, so that what being busy does to all else (caches, a core that fell asleep) is
+on both sides, and both read the same clock as often as they like.
 """
 
 import asyncio
@@ -13,41 +12,29 @@ from loopmark.backends.asyncio_streams import AsyncioStreams
 
 from loopmark.spi import Address, ClientTLS, Connection, LoopFactory, Options
 
-BUSY = 1e-3
-"""Seconds of CPU time; about as much as all else that a client does."""
+SHORT, LONG = 0.5e-3, 1e-3
+"""Seconds of CPU time; all else that a client does for a connection takes about as long."""
 
-TIMED, REPEATED = 30_000, 30
-"""Turns of a loop, about as many as one will have, and how often it is timed: some thirty milliseconds in all."""
-
-
-def turns(seconds: float) -> int:
-    """Return how many turns of the empty loop take so many seconds of CPU time, in this process and at this speed."""
-    start = time.thread_time()
-    for _ in range(REPEATED):
-        _spin(TIMED)
-    return round(seconds * TIMED * REPEATED / (time.thread_time() - start))
-
-
-def _spin(count: int) -> None:
-    for _ in range(count):
-        pass
+DIFFERENCE = LONG - SHORT
 
 
 class Busy(AsyncioStreams):  # type: ignore[misc]  # mypy does not follow the mounted directory
-    """Is busy for so many seconds; with 0 the same code has nothing to do."""
+    """Is busy for so many seconds, by the clock of the thread's own CPU time: true at any speed of the machine."""
 
     def __init__(self, loop_factory: LoopFactory, seconds: float) -> None:
         super().__init__(loop_factory)
-        self._turns = turns(seconds)
+        self._seconds = seconds
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         """Be busy, then connect."""
-        _spin(self._turns)
+        end = time.thread_time() + self._seconds
+        while time.thread_time() < end:
+            pass
         connection: Connection = await super().connect(address, tls=tls, options=options)
         return connection
 
 
 backends = {
-    "asyncio-idle": lambda: Busy(asyncio.new_event_loop, 0.0),
-    "asyncio-busy": lambda: Busy(asyncio.new_event_loop, BUSY),
+    "asyncio-short": lambda: Busy(asyncio.new_event_loop, SHORT),
+    "asyncio-long": lambda: Busy(asyncio.new_event_loop, LONG),
 }

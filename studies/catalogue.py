@@ -112,7 +112,7 @@ HAND = "hand-"
 _AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
 
 _BUSY = Path(__file__).parent / "busy.py"
-_KNOWN = ("--plugin", str(_BUSY), "--baseline", "asyncio-idle", "-b", "asyncio-busy", *TO_THE_END)
+_KNOWN = ("--plugin", str(_BUSY), "--baseline", "asyncio-short", "-b", "asyncio-long", *TO_THE_END)
 
 _WITH_TLS = (
     *("asyncio", "asyncio-protocol", "uvloop", "uvloop-protocol", "trio", "blocking"),

@@ -2,7 +2,8 @@
 
 A gate is a place in a campaign where a process says that it has come there, and waits: `PHASE@OPENED` in the variable
 GATES, OPENED counting the interpreters of blocks from 1, that of the calibration. It is passed once. What is looked for
-on every start, contenders and facts of the machine, is given here, so that a start takes no time.
+on every start, contenders and facts of the machine, is given here, so that a start takes no time. With GATE_SERVER a
+gate is only for those whose server's process has that name.
 """
 
 import os
@@ -48,6 +49,8 @@ def gate(name: str) -> None:
     """Tell that this process is there, and wait until it may go on; only the first that comes has to."""
     if name not in GATES or GATES[name] != (HERE / "opened").read_text():
         return
+    if (wanted := os.environ.get("GATE_SERVER")) and (not server or wanted != named(server)):
+        return
     try:
         os.close(os.open(HERE / f"passed-{name}", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -56,6 +59,11 @@ def gate(name: str) -> None:
     (HERE / "reached").write_text(f"{name} {os.getpid()} {server}\n")
     with (HERE / f"go-{name}").open("rb", buffering=0) as go:
         go.read(1)
+
+
+def named(pid: int) -> str:
+    """Return the name of a process."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def during(kind: type, method: str, name: str, first: Callable[[], None] = lambda: None) -> None:

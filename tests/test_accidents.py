@@ -88,21 +88,26 @@ class Running:
                 return
         raise AssertionError("the campaign ended early")
 
-    def reach(self, gate: str) -> dict[str, psutil.Process]:
-        """Wait until a process has come to a gate; return who is who then."""
+    def reach_somebody(self, gate: str) -> tuple[int, int]:
+        """Wait until a process has come to a gate; return its id and that of its server, 0 if it knows none yet."""
         with os.fdopen(os.open(self.directory / "reached", os.O_RDWR), buffering=1) as reached:
             while not select.select([reached], [], [], 0.05)[0]:
                 assert self.process.poll() is None, self.end()
             name, pid, server = reached.readline().split()
         assert name == gate
+        return int(pid), int(server)
+
+    def reach(self, gate: str) -> dict[str, psutil.Process]:
+        """Wait until a process has come to a gate; return who is who then."""
+        pid, server = self.reach_somebody(gate)
         known = {"scheduler": psutil.Process(self.process.pid)}
         blocks = [each for each in known["scheduler"].children() if "loopmark.block" in each.cmdline()]
-        if blocks and int(pid) != self.process.pid:
+        if blocks and pid != self.process.pid:
             (known["block"],) = blocks
-            known["client"] = psutil.Process(int(pid))
-            others = [each for each in known["block"].children() if each.pid != int(pid)]
+            known["client"] = psutil.Process(pid)
+            others = [each for each in known["block"].children() if each.pid != pid]
             # Before a client knows its server, these two are alone.
-            (known["server"],) = [each for each in others if int(server) in (0, each.pid)]
+            (known["server"],) = [each for each in others if server in (0, each.pid)]
         return known
 
     def go(self, gate: str) -> None:
@@ -233,6 +238,27 @@ def test_who_is_killed_fails_its_arm_in_that_block_only(start: Start, gate: str,
         # A connection that is being made breaks before anybody asks how the server is.
         words = f"the {victim}'s process ended" + ("|reset: |eof: " if victim == "server" else "")
         assert re.search(rf": gated(\.twin)?: ({words})", sentence)
+    running.assert_gone()
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed: apt install nginx-light")
+@pytest.mark.parametrize("victim", ["worker", "master"])
+@pytest.mark.parametrize("gate", ["proof@3", "values@3", "finish@3"], ids=name)
+def test_an_nginx_that_is_killed_fails_its_arm_in_that_block_only(start: Start, gate: str, victim: str) -> None:
+    page = ["-w", "https_static", "-c", "1", "-n", "3", "--role", "server", "--peer", "gated", "--fast"]
+    running = start(*page, "--blocks", "2", gates=gate, environment={"GATE_SERVER": "nginx"})
+    _, worker = running.reach_somebody(name(gate))
+    nginx = {"worker": psutil.Process(worker)}
+    nginx["master"] = nginx["worker"].parents()[0]
+    nginx[victim].kill()
+    assert_ended(list(nginx.values()))
+    running.go(name(gate))
+    status, _, err = running.end()
+    campaign = running.stored()
+    assert (status, campaign.ended, len(campaign.blocks), campaign.outcomes) == (0, "done", 2, []), err
+    (sentence,) = campaign.dropped
+    assert re.search(r": nginx: (the server's process ended|reset: |eof: )", sentence)
+    assert_kept(campaign, 2, arms=4)
     running.assert_gone()
 
 

@@ -90,6 +90,7 @@ USERS: dict[str, set[str]] = {
     "asyncio": {
         "backends.anyio_streams",
         "backends.asyncio_base",
+        "backends.asyncio_datagrams",
         "backends.asyncio_protocol",
         "backends.asyncio_sockets",
         "backends.asyncio_streams",

@@ -1,9 +1,12 @@
 """Servers that do harm, against every contender: each conversation ends in time, and in the same kind of error."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from tests import robustness
 from tests.broken import HasAllTheTime
+from tests.conftest import NAMES
 
 from loopmark.spi import Address, Backend, ClientTLS, Connection, Options
 from loopmark.testing import Status, check_backend, require_kept
@@ -18,12 +21,15 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("clause", CLIENT_FAULTS, ids=lambda each: each.name)
 def test_every_contender_tells_a_bad_server_in_the_same_way(
-    clause: Clause, contender: Backend, identity: Identity
+    clause: Clause, name: str, load: Callable[[str], Backend], identity: Identity
 ) -> None:
-    (finding,) = check_backend(contender, identity, clauses=(clause,), deadline=PATIENCE)
+    (finding,) = check_backend(load(name), identity, clauses=(clause,), deadline=PATIENCE)
     require_kept([finding])
+    page = robustness.read(robustness.sections(robustness.PAGE.read_text(encoding="utf-8"))["clients"], NAMES)
+    assert robustness.disagreement(finding, name, page) is None
 
 
 class TrustsEverybody(HasAllTheTime):

@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests import robustness
 from tests.conftest import NAMES
 
 from loopmark.errors import UsageError
@@ -15,7 +16,7 @@ from loopmark.registry import registry
 from loopmark.spi import Address, Backend, TLSProfile
 from loopmark.testing import Finding, Status, require_kept
 from loopmark.testing.clientfaults import CLIENT_FAULTS
-from loopmark.testing.faults import FAULTS, REPETITIONS, check_faults
+from loopmark.testing.faults import FAULTS, NO_SETTING, REPETITIONS, check_faults
 from loopmark.testing.hostile import Hostile, client_hello, flipped, garbage, of_tls_1_0, oversized, without_ciphers
 from loopmark.tls import Identity, client_tls
 
@@ -31,6 +32,46 @@ def test_every_contender_stands_every_fault(name: str, load: Callable[[str], Bac
     assert reported == findings
     assert [each.clause for each in findings] == [each.name for each in FAULTS]
     assert sum(each.status is Status.OK for each in findings) > len(FAULTS) / 3
+    page = robustness.read(robustness.sections(robustness.PAGE.read_text(encoding="utf-8"))["servers"], NAMES)
+    assert [said for each in findings if (said := robustness.disagreement(each, name, page))] == []
+
+
+@pytest.mark.parametrize(("side", "told"), [("servers", robustness.OF_SERVERS), ("clients", robustness.OF_CLIENTS)])
+def test_the_page_has_an_outcome_of_every_fault_for_every_contender(
+    side: str, told: Mapping[str, Sequence[str]]
+) -> None:
+    section = robustness.sections(robustness.PAGE.read_text(encoding="utf-8"))[side]
+    assert robustness.rendered(side, told, robustness.read(section, NAMES), NAMES) == section
+    assert "FAILED" not in section
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "on_the_page", "same"),
+    [
+        (Status.OK, "counted as tls", "counted as tls", True),
+        (Status.OK, "counted as eof and reset", "counted as eof", True),
+        (Status.OK, "dropped uncounted", "counted as eof", False),
+        (Status.OK, "served", "dropped uncounted", False),
+        (Status.NOT_APPLICABLE, NO_SETTING, "served", False),
+        (Status.NOT_APPLICABLE, NO_SETTING, f"does not apply: {NO_SETTING}", True),
+        (Status.NOT_APPLICABLE, "this system has no such thing", "served", True),
+    ],
+)
+def test_an_outcome_that_the_page_does_not_have_is_seen(
+    status: Status, reason: str, on_the_page: str, *, same: bool
+) -> None:
+    finding = Finding(clause="cut_ping", promise="", status=status, reason=reason)
+    assert (robustness.disagreement(finding, "trio", {"cut_ping": {"trio": on_the_page}}) is None) is same
+
+
+def test_outcomes_are_read_as_they_were_written() -> None:
+    outcomes = {"cut_ping": {"a": "served", "b": "counted as tls (TLS 1.3); served (plain TCP)"}, "rain": {}}
+    outcomes["rain"] = dict.fromkeys("ab", "does not apply: it is dry")
+    told = {"cut_ping": ("PI, and no more.", "TLS 1.3"), "rain": ("It rains.", "")}
+    assert robustness.read(robustness.rendered("servers", told, outcomes, "ab"), "ab") == outcomes
+    del outcomes["rain"]["b"]
+    with pytest.raises(KeyError, match="b"):
+        robustness.rendered("servers", told, outcomes, "ab")
 
 
 CAUGHT = {

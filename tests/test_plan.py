@@ -104,13 +104,23 @@ def fitting(concurrency: int, seconds: float, *, effort: Effort = DEFAULT, **oth
 
 
 def test_a_hundred_at_a_time_have_as_many_values_as_the_block_has_time_for_and_five_at_most() -> None:
-    assert [fitting(100, seconds) for seconds in (0.5, 1.0, 1.9, 2.4, 2.5, 3.5, 100.0)] == [1, 1, 1, 2, 3, 5, 5]
+    # Half of the time is for more blocks.
+    assert [fitting(100, seconds) for seconds in (1.0, 2.0, 3.8, 4.8, 5.0, 7.0, 200.0)] == [1, 1, 1, 2, 3, 5, 5]
     assert fitting(100, 100.0, effort=FAST) == 1
+
+
+def test_as_many_blocks_as_were_asked_for_may_take_all_the_time() -> None:
+    assert [fitting(100, seconds, effort=RIGOROUS) for seconds in (1.9, 2.4, 2.5, 3.5)] == [1, 2, 3, 5]
+
+
+def test_short_values_are_fewer_where_there_would_be_too_few_blocks() -> None:
+    kept = 1 - plan.UNFORESEEN
+    assert [fitting(1, seconds / kept) for seconds in (0.5, 1.0, 1.9, 2.1, 2.6, 3.6, 100.0)] == [1, 1, 1, 2, 3, 5, 5]
 
 
 def test_time_to_spare_is_for_more_blocks_wherever_more_values_would_not_help() -> None:
     assert [fitting(concurrency, 100.0) for concurrency in (1, 10, 99)] == [5, 5, 5]
-    assert fitting(101, 100.0) == 1
+    assert [fitting(101, seconds) for seconds in (0.5, 100.0)] == [1, 1]
     assert fitting(1000, 100.0, burst=True) == 1
 
 

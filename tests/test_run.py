@@ -616,6 +616,19 @@ def test_with_time_to_spare_a_hundred_at_a_time_have_more_values_a_block_and_nev
     assert min(found.values()) >= needed
 
 
+def test_with_little_time_one_at_a_time_has_fewer_values_a_block_and_so_blocks_enough() -> None:
+    found = {}
+    for seconds in (600.0, 15.0, 12.0, 11.0):
+        campaign = stage(cases=(ONE,), effort=replace(SIX, blocks=None, values=5, seconds=seconds)).play()
+        (values,) = values_in(campaign)
+        found[values] = len(campaign.blocks)
+        needed = needed_blocks(campaign.cases[0], "asyncio")
+    assert list(found) == sorted(found, reverse=True)
+    assert max(found) == 5
+    assert len(found) > 1
+    assert min(found.values()) >= needed
+
+
 def test_a_campaign_that_is_continued_keeps_its_number_of_values() -> None:
     acted = stage(cases=(SERVER,), effort=replace(SIX, blocks=None, seconds=100.0))
     before = values_in(acted.play())

@@ -54,6 +54,9 @@ CONTROL_SHARE = 50
 SPARE_BLOCKS = 2
 """So many times the fewest blocks that give intervals must fit into the time before a block gets longer."""
 
+UNFORESEEN = 0.15
+"""This part of a block's time is kept for what calibration does not see: slower arms, the end of a block."""
+
 CHECK_EVERY = 4
 """Blocks between two looks at the width of the intervals."""
 
@@ -112,13 +115,18 @@ def values_of(case: Case, effort: Effort) -> tuple[int, int]:
 def values_that_fit(case: Case, effort: Effort, *, seconds: float, start: float, value: float) -> int:
     """Return how many values an arm takes in a block in which it has so many seconds, `start` of them before the first.
 
-    Where a value is long by itself there is one at least; more of them, up to the usual number, make use of what the
-    start of a block has cost, as far as there are blocks enough. Arms that are not in rounds gain nothing by them.
+    Where a block of all values takes longer than is left for just blocks enough, there are fewer, one at least: without
+    blocks there is no verdict. Where a value is long by itself it is the other way round: more of them, up to the usual
+    number, make use of what the start of a block has cost, as far as there are blocks to spare. Arms that are not in
+    rounds gain nothing by them.
     """
     _, values = values_of(case, effort)
-    if not LONG_FROM <= case.concurrency <= IN_ROUNDS_UP_TO or case.held is not None or case.role is Role.PAIR:
+    if case.concurrency > IN_ROUNDS_UP_TO or case.held is not None or case.role is Role.PAIR:
         return values
-    return max(values, min(effort.values, int((seconds - start) / value)))
+    if case.concurrency < LONG_FROM:
+        return max(1, min(values, int(((1 - UNFORESEEN) * seconds - start) / value)))
+    spare = seconds / (1 if effort.blocks else SPARE_BLOCKS)
+    return max(values, min(effort.values, int((spare - start) / value)))
 
 
 def untimed_of(case: Case, effort: Effort) -> int:

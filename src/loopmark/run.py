@@ -17,7 +17,6 @@ from loopmark.plan import (
     MINIMUM_VALUE,
     SMOKE,
     SMOKE_LOOPS,
-    SPARE_BLOCKS,
     Effort,
     is_field_block,
     is_time_to_look,
@@ -123,9 +122,9 @@ class Conductor:
         return next((len(each[baseline].wall) for each in blocks if baseline in each), 0)
 
     def _room(self, plan: CasePlan) -> float:
-        """Return the seconds that a block of a case may take for there to be blocks enough."""
+        """Return the seconds that a block of a case may take for there to be just blocks enough."""
         needed = needed_blocks(plan, self.campaign.baseline_of(plan))
-        return self.effort.seconds / len(self.campaign.cases) / (self.effort.blocks or SPARE_BLOCKS * needed)
+        return self.effort.seconds / len(self.campaign.cases) / (self.effort.blocks or needed)
 
     def _pace(self, plan: CasePlan, arm: Arm) -> dict[str, Any]:
         """Run an arm without values, in a block of its own."""

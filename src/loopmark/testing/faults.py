@@ -2,7 +2,7 @@
 
 Each fault is committed many times against a server in a process of its own, in every setting that it has a meaning in.
 After that the next good client is served, nothing is left behind, little was logged, and the server's own account is
-right. How a bad peer is known: `docs/faults.md`.
+right. How a bad peer is known: `docs/robustness.md`.
 """
 
 from collections.abc import Callable, Collection
@@ -33,6 +33,8 @@ LOG = 8192
 
 _WARM_UP = 5
 """How many these are, when there are few repetitions."""
+
+NO_SETTING = "the backend has none of its settings"
 
 _LEFT = {"objects": (100, 0.1), "blocks of memory": (8000, 0.5), "bytes of memory": (512 * 1024, 256.0)}
 """What may be left after a fault, at all and per repetition: free lists, the source of a first traceback."""
@@ -100,21 +102,25 @@ class _Subjects:
 
 def _check(fault: Fault, subjects: _Subjects, can: list[Setting], repetitions: int) -> Finding:
     """Commit it in one setting after the other, up to the first in which something is wrong."""
-    status, reasons = Status.NOT_APPLICABLE, dict[str, None]()
+    status, reasons = Status.NOT_APPLICABLE, dict[str, list[str]]()
     for setting in can:
         if setting not in fault.settings:
             continue
         try:
-            reasons[_commit(fault, subjects[setting], repetitions)] = None
+            reasons.setdefault(_commit(fault, subjects[setting], repetitions), []).append(setting)
         except NotApplicable as error:
-            reasons[str(error)] = None
+            reasons.setdefault(str(error), []).append(setting)
         except (BrokenContract, LoopmarkError, OSError, EOFError) as error:
             said = str(error) if isinstance(error, BrokenContract) else f"{type(error).__name__}: {error}"
-            status, reasons = Status.FAILED, {f"{said} ({setting}{subjects.forget(setting)})": None}
-            break
+            return _finding(fault, Status.FAILED, f"{said} ({setting}{subjects.forget(setting)})")
         else:
             status = Status.OK
-    reason = "; ".join(reasons) or "the backend has none of its settings"
+    if len(reasons) > 1:
+        return _finding(fault, status, "; ".join(f"{why} ({', '.join(where)})" for why, where in reasons.items()))
+    return _finding(fault, status, next(iter(reasons), NO_SETTING))
+
+
+def _finding(fault: Fault, status: Status, reason: str) -> Finding:
     return Finding(clause=fault.name, promise=fault.promise, status=status, reason=reason)
 
 
