@@ -12,6 +12,7 @@ from pathlib import Path
 import accuracy
 import by_hand
 import false_alarms
+import hardening
 import known
 import minute
 import power
@@ -68,6 +69,7 @@ def times(_: Path | None = None) -> str:
 SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "times": times,
     "by-hand": by_hand.rendered,
+    "hardening": hardening.rendered,
     "aa": false_alarms.rendered,
     "precision": precision.rendered,
     "width": lambda results: precision.curves_table(precision.curves(results)),

@@ -1,8 +1,8 @@
 """A plug-in with a known difference: asyncio's streams whose client is busy for a while before each connection.
 
 `loopmark run --plugin studies/busy.py --baseline asyncio-short -b asyncio-long` must find DIFFERENCE seconds of client
-CPU time between the two. Both are busy, so that what being busy does to all else (caches, a core that fell asleep) is
-on both sides, and both read the same clock as often as they like.
+CPU time between the two, and what a longer loop does to the caches of what comes after it (`pause.py`). Both are busy,
+so that as much as possible of that is on both sides, and both read the same clock as often as they like.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Is a contender slower than the same ping-pong written by hand? Campaigns with the plug-in of `tests/handwritten/`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import shelf
@@ -23,8 +23,8 @@ def rendered(results: Path) -> str:
     return paragraphs(shelf.origin(campaigns), ratios_table(compared(campaigns)))
 
 
-def compared(campaigns: Sequence[Campaign]) -> Found:
-    """Compare each baseline with its hand-written twin over the blocks of all campaigns together.
+def compared(campaigns: Sequence[Campaign], prefix: str = HAND) -> Found:
+    """Compare each baseline with the hidden arm that is its name after a prefix, over the blocks of all campaigns.
 
     Blocks are independent of each other wherever they come from: what a campaign shares is common to both arms.
     """
@@ -32,7 +32,7 @@ def compared(campaigns: Sequence[Campaign]) -> Found:
     for campaign in campaigns:
         cases = {plan.case.name: plan.case for plan in campaign.cases}
         for block in campaign.blocks:
-            ours, theirs = (block.measurements.get(label) for label in (campaign.baseline, HAND + campaign.baseline))
+            ours, theirs = (block.measurements.get(label) for label in (campaign.baseline, prefix + campaign.baseline))
             if ours is not None and theirs is not None and not block.field:
                 case = cases[block.case]
                 pair = ours.values(case.primary), theirs.values(case.primary)
@@ -44,10 +44,21 @@ def compared(campaigns: Sequence[Campaign]) -> Found:
 
 
 def ratios_table(found: Found) -> str:
-    """Render contenders as rows and cases as columns, a table for each benchmark, and how many are within the limit."""
+    """Render all ratios, and how many are within the limit."""
     if not found:
         return "No campaign yet."
-    tables = []
+    good = [each for each in found.values() if each.high is not None and each.high <= LIMIT]
+    worse = [each for each in found.values() if each.low is not None and each.low > LIMIT]
+    slower = [each for each in found.values() if each.low is not None and each.low > 1]
+    ends = (
+        f"Upper end at most {LIMIT}: {len(good)} of {len(found)}, {reached(len(good) == len(found))}. "
+        f"Wholly above {LIMIT}: {len(worse)}; wholly above 1: {len(slower)}."
+    )
+    return paragraphs(*per_benchmark(found), ends)
+
+
+def per_benchmark(found: Found) -> Iterator[str]:
+    """Render contenders as rows and cases as columns, a table for each benchmark."""
     for benchmark in dict.fromkeys(case.benchmark for _, case in found):
         here = {key: each for key, each in found.items() if key[1].benchmark == benchmark}
         cases = sorted({case for _, case in here}, key=lambda case: (case.concurrency, list(Role).index(case.role)))
@@ -56,15 +67,7 @@ def ratios_table(found: Found) -> str:
             for name in dict.fromkeys(name for name, _ in here)
         ]
         headers = (benchmark, *(f"{case.role}, {case.concurrency} at a time" for case in cases))
-        tables.append(table(headers, rows))
-    good = [each for each in found.values() if each.high is not None and each.high <= LIMIT]
-    worse = [each for each in found.values() if each.low is not None and each.low > LIMIT]
-    slower = [each for each in found.values() if each.low is not None and each.low > 1]
-    ends = (
-        f"Upper end at most {LIMIT}: {len(good)} of {len(found)}, {reached(len(good) == len(found))}. "
-        f"Wholly above {LIMIT}: {len(worse)}; wholly above 1: {len(slower)}."
-    )
-    return paragraphs(*tables, ends)
+        yield table(headers, rows)
 
 
 def _shown(estimate: Estimate | None) -> str:

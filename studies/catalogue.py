@@ -106,8 +106,8 @@ def _stock(wanted: int) -> Iterator[Line]:
 
 
 _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
-HAND = "hand-"
-"""Begins the label of hand-written code."""
+HAND, BEFORE = "hand-", "before-"
+"""Begin the labels of hand-written code, and of contenders before they were hardened."""
 
 _AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
 
@@ -120,9 +120,10 @@ _WITH_TLS = (
 )
 _BY_HAND = {"tls_pingpong": _WITH_TLS, "tcp_pingpong": (*_WITH_TLS, "asyncio-sockets", "uvloop-sockets")}
 _YARDSTICKS = Path(__file__).parents[1] / "tests" / "handwritten" / "yardsticks.py"
+_EARLIER = Path(__file__).parent / "before.py"
 
 
-def _by_hand(seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
+def _beside(plugin: Path, prefix: str, seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
     """Two arms and no twin: fewer arms take turns the faster, and noise is known from the study `aa`."""
     for benchmark, names in _BY_HAND.items():
         for name in names:
@@ -131,7 +132,7 @@ def _by_hand(seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
                     case=f"{benchmark}-{concurrency}",
                     variant=name,
                     arguments=(
-                        *("--plugin", str(_YARDSTICKS), "--baseline", name, "-b", name, "--hidden", HAND + name),
+                        *("--plugin", str(plugin), "--baseline", name, "-b", name, "--hidden", prefix + name),
                         *("-w", benchmark, "-c", concurrency, "--role", "server,client,both", "--twins", "0"),
                         *("--max-time", str(each)),
                     ),
@@ -143,7 +144,11 @@ def _by_hand(seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
 STUDIES: Mapping[str, Study] = {
     "by-hand": Study(
         question="Is a contender slower than the same ping-pong written by hand?",
-        lines=tuple(_by_hand({"1": 60, "100": 100}, wanted=2)),
+        lines=tuple(_beside(_YARDSTICKS, HAND, {"1": 60, "100": 100}, wanted=2)),
+    ),
+    "hardening": Study(
+        question="Is a contender slower than it was before it was hardened against faults?",
+        lines=tuple(_beside(_EARLIER, BEFORE, {"1": 75}, wanted=2)),
     ),
     "aa": Study(
         question="How often is identical code called different?",

@@ -48,7 +48,7 @@ def measured(backend: Backend, target: Target, seconds: float) -> dict[float, li
         for _ in range(WARM_UP):
             await connect(0.0)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while not found[0.0] or time.monotonic() < end:
             for spin in random_order.sample(SPINS, len(SPINS)):
                 found[spin].append(await connect(spin))
 

@@ -1,9 +1,11 @@
 """The scripts of the studies: pure analyses of simulated campaigns, and the collecting of results."""
 
 import math
+import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -24,8 +26,10 @@ import analyse
 import by_hand
 import collect
 import false_alarms
+import hardening
 import known
 import minute
+import pause
 import power
 import precision
 import shelf
@@ -503,6 +507,8 @@ def filled(results: Path) -> None:
                 match name:
                     case "by-hand":
                         campaign = beside_hand(seed)
+                    case "hardening":
+                        campaign = beside_before(seed)
                     case "control":
                         campaign = with_control(seed)
                     case "aa":
@@ -632,6 +638,34 @@ def test_the_limit_is_for_the_upper_end(ratio: float, blocks: int, said: str) ->
     assert by_hand.ratios_table(by_hand.compared([campaign])).endswith(said)
 
 
+def beside_before(seed: int, *, ratio: float = 1.0, blocks: int = 20, noise: float = 0.001) -> Campaign:
+    """Simulate asyncio beside itself as it was, faster by this ratio."""
+    effects = {"before-asyncio": 1 / ratio}
+    return fake_campaign(seed, effects=effects, hidden=["before-asyncio"], cases=(BOTH,), noise=noise, blocks=blocks)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "said"),
+    [
+        (1.0, 0.0005, "1 of 1, reached. Slower by more than that: 0; faster: 0; with an interval that holds 1: 1."),
+        (
+            1.02,
+            0.0005,
+            "0 of 1, NOT reached. Slower by more than that: 1; faster: 0; with an interval that holds 1: 0.",
+        ),
+        (
+            0.98,
+            0.0005,
+            "0 of 1, NOT reached. Slower by more than that: 0; faster: 1; with an interval that holds 1: 0.",
+        ),
+        (1.0, 0.1, "0 of 1, NOT reached. Slower by more than that: 0; faster: 0; with an interval that holds 1: 1."),
+    ],
+)
+def test_what_hardening_costs_is_judged_by_half_a_percent(ratio: float, noise: float, said: str) -> None:
+    found = by_hand.compared([beside_before(1, ratio=ratio, noise=noise)], "before-")
+    assert hardening.verdicts_table(found).endswith(said)
+
+
 def test_a_campaign_comes_back_from_the_shelf_as_it_was(tmp_path: Path) -> None:
     put(tmp_path / "aa" / "both-1", eight_arms())
     (path,) = shelf.complete(tmp_path, "aa", "both-1")
@@ -649,6 +683,19 @@ def test_what_a_busy_client_needs_more_is_found_in_seconds_of_client_cpu() -> No
         for block in fake_campaign(1, effects={known.LABEL: 1.1}, cases=(BOTH,), noise=1e-9, blocks=6).blocks
     ]
     assert found == pytest.approx([0.1 * each for each in usual], rel=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes")
+def test_a_pause_is_as_long_as_it_was_to_be_by_its_own_clock() -> None:
+    command = [sys.executable, str(Path(pause.__file__)), "--seconds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    rows = [[float(cell) for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert len(rows) == len(pause.SPINS)
+    for (count, loop, after, both), spin in zip(rows, pause.SPINS, strict=True):
+        assert count == 1
+        assert loop >= round(1e6 * spin)
+        assert after > 0
+        assert both == pytest.approx(loop + after, abs=2)
 
 
 def test_a_campaign_that_finds_another_size_says_so(tmp_path: Path) -> None:
