@@ -36,6 +36,9 @@ from loopmark.spi import (
 
 Socket: TypeAlias = socket.socket | ssl.SSLSocket
 
+_NEVER = math.inf
+"""Where there is no end, no clock is asked whether it has come: nothing that is timed has one."""
+
 
 class Blocking(Backend):
     """`socket.create_server`, `socket.create_connection`, `SSLContext.wrap_socket`."""
@@ -245,11 +248,14 @@ class _Time(threading.local):
     call, only when it is `late`: so a peer that sends byte by byte can keep us for half of the time longer at most.
     """
 
-    end = late = math.inf
+    end = late = _NEVER
 
     def left(self, most: float) -> float:
         """Return how many seconds an operation may take that may take `most`; raises TimeoutError if none are left."""
-        left = self.end - time.monotonic()
+        end = self.end
+        if end == _NEVER:
+            return most
+        left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time is over")
         return min(left, most)
@@ -332,8 +338,8 @@ class _Socket(Connection):
                     if not data:
                         break
                     reply += data
-                    if time.monotonic() > late:
-                        sock.settimeout(self._time.left(math.inf))
+                    if late < _NEVER and time.monotonic() > late:
+                        sock.settimeout(self._time.left(_NEVER))
                 if reply_size is not None and len(reply) < reply_size:
                     raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")  # noqa: TRY301  # as recv would
         except BaseException:

@@ -38,7 +38,9 @@ from catalogue import CASES, STUDIES, Line
 from loopmark import store
 from loopmark.cell import METRICS
 from loopmark.cli import cli, measuring
+from loopmark.errors import UsageError
 from loopmark.record import Campaign
+from loopmark.registry import registry
 from loopmark.verdicts import Verdict
 from series import Series, joined, series_of, titled
 from shares import bootstrapped_share, clustered_share
@@ -664,6 +666,12 @@ def beside_before(seed: int, *, ratio: float = 1.0, blocks: int = 20, noise: flo
 def test_what_hardening_costs_is_judged_by_half_a_percent(ratio: float, noise: float, said: str) -> None:
     found = by_hand.compared([beside_before(1, ratio=ratio, noise=noise)], "before-")
     assert hardening.verdicts_table(found).endswith(said)
+
+
+def test_contenders_as_they_were_ask_for_their_old_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPMARK_BEFORE", str(tmp_path))
+    with pytest.raises(UsageError, match="name that in LOOPMARK_BEFORE"):
+        registry(ROOT / "studies" / "before.py")
 
 
 def test_a_campaign_comes_back_from_the_shelf_as_it_was(tmp_path: Path) -> None:
