@@ -21,6 +21,7 @@ from loopmark.caller import Caller, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
 from loopmark.factcheck import check_facts
+from loopmark.gauges import Clocks
 from loopmark.peer import Handle
 from loopmark.registry import Contender, registry
 from loopmark.resumption import resume_from_now_on
@@ -313,6 +314,21 @@ def test_an_overflow_of_the_accept_queue_voids_the_value(caller: Caller, monkeyp
     monkeypatch.setattr(procfs, "listen_overflows", lambda _: next(overflows))
     with pytest.raises(VoidError, match="the accept queue overflowed"):
         caller.time(6)
+
+
+def test_no_cpu_time_lies_outside_of_the_wall_time_however_long_a_reading_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = count()
+
+    def now(*_: int) -> float:
+        return float(next(ticks))
+
+    monkeypatch.setattr("loopmark.gauges.time.process_time", now)
+    clocks = Clocks(now, now, now, now)
+    clocks.start(1)
+    clocks.stop()
+    assert max(clocks.client_cpu, clocks.server_so_far) <= clocks.wall
 
 
 def test_an_unknown_number_of_overflows_voids_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,14 +30,15 @@ class Clocks:
     def start(self, connections: int) -> None:
         """Start when the server has so many connections open, and is at rest."""
         self._server_start = self._resting(connections)
-        self._cpu = time.process_time()
+        # First and last is the wall clock, so that no CPU time lies outside of it, however long a reading takes.
         self._wall = self._wall_clock()
+        self._cpu = time.process_time()
 
     def stop(self) -> None:
         """Stop the client's clocks, and see what the server has used so far."""
-        self.wall = self._wall_clock() - self._wall
         self.client_cpu = time.process_time() - self._cpu
         self.server_so_far = self._server_clock() - self._server_start
+        self.wall = self._wall_clock() - self._wall
 
     def rest(self) -> None:
         """Stop the server's clock once it is at rest; only the first call does."""
