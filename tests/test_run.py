@@ -629,6 +629,13 @@ def test_with_little_time_one_at_a_time_has_fewer_values_a_block_and_so_blocks_e
     assert min(found.values()) >= needed
 
 
+@pytest.mark.parametrize("seconds", [60.0, 40.0, 30.0, 25.0])
+def test_cases_share_the_time_so_that_each_has_blocks_enough(seconds: float) -> None:
+    campaign = stage(cases=(SERVER, ONE), effort=replace(SIX, blocks=None, values=5, seconds=seconds)).play()
+    counts = Counter(block.case for block in campaign.blocks)
+    assert all(counts[each.case.name] >= needed_blocks(each, "asyncio") for each in campaign.cases)
+
+
 def test_a_campaign_that_is_continued_keeps_its_number_of_values() -> None:
     acted = stage(cases=(SERVER,), effort=replace(SIX, blocks=None, seconds=100.0))
     before = values_in(acted.play())

@@ -17,6 +17,7 @@ from loopmark.plan import (
     MINIMUM_VALUE,
     SMOKE,
     SMOKE_LOOPS,
+    UNFORESEEN,
     Effort,
     is_field_block,
     is_time_to_look,
@@ -122,9 +123,21 @@ class Conductor:
         return next((len(each[baseline].wall) for each in blocks if baseline in each), 0)
 
     def _room(self, plan: CasePlan) -> float:
-        """Return the seconds that a block of a case may take for there to be just blocks enough."""
-        needed = needed_blocks(plan, self.campaign.baseline_of(plan))
-        return self.effort.seconds / len(self.campaign.cases) / (self.effort.blocks or needed)
+        """Return the seconds that a block of a case may take for there to be just blocks enough of every case.
+
+        It has an equal share of what those leave that are settled already.
+        """
+        left = self.effort.seconds - (self.clock() - self._start)
+        others = 0
+        for each in self.campaign.cases:
+            if each.case.name in self._foreseen:
+                left -= self._fewest(each) * self._foreseen[each.case.name] / (1 - UNFORESEEN)
+            else:
+                others += 1
+        return max(left, 0.0) / others / self._fewest(plan)
+
+    def _fewest(self, plan: CasePlan) -> int:
+        return self.effort.blocks or needed_blocks(plan, self.campaign.baseline_of(plan))
 
     def _pace(self, plan: CasePlan, arm: Arm) -> dict[str, Any]:
         """Run an arm without values, in a block of its own."""
