@@ -79,6 +79,14 @@ def test_every_help_has_examples(loopmark: Run, command: list[str], option: str)
     assert re.search(r"Examples?:\n +loopmark ", ended.out)
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_a_command_that_is_run_by_itself_has_the_same_options_for_help(option: str) -> None:
+    # In a process of its own, since click keeps what a command's first context says of them.
+    script = f"from loopmark.cli.measuring import run; run.main([{option!r}], prog_name='run')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["Usage:", "run"])
+
+
 def test_all_commands_are_in_the_help(loopmark: Run) -> None:
     out = loopmark("--help").out
     assert all(re.search(rf"^  {command} ", out, re.MULTILINE) for command in COMMANDS)

@@ -3,6 +3,7 @@
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -24,7 +25,21 @@ Completion: eval "$(_LOOPMARK_COMPLETE=bash_source loopmark)"   (or zsh_source, 
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _Command(click.Command):
+    """Has the same options for help wherever it is run from: click keeps those of the first time."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **{**options, "context_settings": HELP | (options.get("context_settings") or {})})
+
+
+class _Commands(click.Group):
+    command_class = _Command
+
+
+@click.group(cls=_Commands, epilog=EPILOG, context_settings=HELP)
 @click.version_option(__version__, prog_name="loopmark")
 def cli() -> None:
     """Compare event loops by giving every one of them the same, proven work."""
