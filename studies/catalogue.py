@@ -118,14 +118,14 @@ _WITH_TLS = (
     *("asyncio", "asyncio-protocol", "uvloop", "uvloop-protocol", "trio", "blocking"),
     *("anyio+asyncio", "anyio+uvloop", "anyio+trio"),
 )
-_BY_HAND = {"tls_pingpong": _WITH_TLS, "tcp_pingpong": (*_WITH_TLS, "asyncio-sockets", "uvloop-sockets")}
+_ARMS = {"tls_pingpong": _WITH_TLS, "tcp_pingpong": (*_WITH_TLS, "asyncio-sockets", "uvloop-sockets")}
 _YARDSTICKS = Path(__file__).parents[1] / "tests" / "handwritten" / "yardsticks.py"
 _EARLIER = Path(__file__).parent / "before.py"
 
 
 def _beside(plugin: Path, prefix: str, seconds: Mapping[str, int], wanted: int) -> Iterator[Line]:
     """Two arms and no twin: fewer arms take turns the faster, and noise is known from the study `aa`."""
-    for benchmark, names in _BY_HAND.items():
+    for benchmark, names in _ARMS.items():
         for name in names:
             for concurrency, each in seconds.items():
                 yield Line(

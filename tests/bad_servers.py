@@ -86,7 +86,7 @@ class KeepsSockets(Sound):
 
 class KeepsTasks(Sound):
     def met(self) -> None:
-        self.kept.append(asyncio.create_task(asyncio.sleep(3600)))
+        self.kept.append(asyncio.create_task(asyncio.Event().wait()))
 
 
 class KeepsObjects(Sound):

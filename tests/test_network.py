@@ -123,11 +123,11 @@ def test_nobody_holds_a_link_that_was_left() -> None:
 def test_nobody_holds_a_link_whose_maker_was_killed(link: network.Link) -> None:
     del link  # so that it is known to be possible here
     maker = """
-        import time
+        import signal
         from loopmark.network import Link
         with Link(10) as link:
             print(link.client, flush=True)
-            time.sleep(600)
+            signal.pause()
     """
     command = [sys.executable, "-c", textwrap.dedent(maker)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as making:
