@@ -70,6 +70,7 @@ SECTIONS: Mapping[str, Callable[[Path], str]] = {
     "times": times,
     "by-hand": by_hand.rendered,
     "hardening": hardening.rendered,
+    "hardening-instructions": hardening.instructions,
     "aa": false_alarms.rendered,
     "precision": precision.rendered,
     "width": lambda results: precision.curves_table(precision.curves(results)),

@@ -17,6 +17,8 @@ class Line:
     variant: str = ""
     arguments: tuple[str, ...] = ()
     stock: bool = False
+    counts: bool = False
+    """Instructions are counted and no time is taken, so that whatever else the machine does is no matter."""
     prefix: tuple[str, ...] = ()
     """A program that runs the command in another environment."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -141,6 +143,31 @@ def _beside(plugin: Path, prefix: str, seconds: Mapping[str, int], wanted: int) 
                 )
 
 
+def _counted(plugin: Path, prefix: str, seconds: int) -> Iterator[Line]:
+    for name in _ARMS["tcp_pingpong"]:
+        for benchmark, names in _ARMS.items():
+            if name in names:
+                yield Line(
+                    case=benchmark,
+                    variant=name,
+                    arguments=(
+                        *(
+                            "--instructions",
+                            "--plugin",
+                            str(plugin),
+                            "--baseline",
+                            name,
+                            "-b",
+                            f"{name},{prefix}{name}",
+                        ),
+                        *("-w", benchmark, "--role", "server,client"),
+                    ),
+                    counts=True,
+                    wanted=1,
+                    seconds=seconds,
+                )
+
+
 STUDIES: Mapping[str, Study] = {
     "by-hand": Study(
         question="Is a contender slower than the same ping-pong written by hand?",
@@ -149,6 +176,10 @@ STUDIES: Mapping[str, Study] = {
     "hardening": Study(
         question="Is a contender slower than it was before it was hardened against faults?",
         lines=tuple(_beside(_EARLIER, BEFORE, {"1": 75}, wanted=2)),
+    ),
+    "hardening-instructions": Study(
+        question="Does a contender execute more than it did before it was hardened against faults?",
+        lines=tuple(_counted(_EARLIER, BEFORE, 120)),
     ),
     "aa": Study(
         question="How often is identical code called different?",

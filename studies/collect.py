@@ -113,7 +113,8 @@ def _run(line: Line, directory: Path, python: str) -> None:
         if line.stock:
             made.rename(directory / made.name)
             return
-        if (ended := store.load(made).ended) not in shelf.COMPLETE:
+        campaign = store.load_counts(made).campaign if line.counts else store.load(made)
+        if (ended := campaign.ended) not in shelf.COMPLETE:
             raise CollectError(f"it ended early ({ended}): {' '.join(command)}")
         shelf.pack(made, directory)
 

@@ -1,20 +1,24 @@
 """Where the results of studies lie: `<results>/<study>/<line>/<one result>`. Only what is complete lies there.
 
-A campaign is its `campaign.json`, compressed, in one file `<campaign>.json.xz`: a study has a hundred of them, and they
-are committed, so that anybody can render the tables again and go on where the last one stopped. A pair of stock pyperf
-files is a directory.
+A campaign is its `campaign.json`, or `instructions.json`, compressed, in one file `<campaign>.json.xz`: a study has a
+hundred of them, and they are committed, so that anybody can render the tables again and go on where the last one
+stopped. A pair of stock pyperf files is a directory.
 """
 
 import lzma
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pyperf
 
 from catalogue import STUDIES, Line
 from loopmark import store
+from loopmark.counts import Counts
 from loopmark.record import Campaign
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "recorded"
 UNFINISHED = ".unfinished-"
@@ -41,9 +45,15 @@ def campaigns(results: Path, study: str, line: str) -> list[Campaign]:
     return [unpacked(path) for path in complete(results, study, line)]
 
 
+def counts(results: Path, study: str, line: str) -> list[Counts]:
+    """Load what a line has counted."""
+    return [_unpacked(path, store.COUNTS_FILE, store.load_counts) for path in complete(results, study, line)]
+
+
 def pack(campaign: Path, directory: Path) -> None:
     """Put a campaign, given by its directory, among a line's results."""
-    content = lzma.compress((campaign / store.FILE).read_bytes())
+    name = store.COUNTS_FILE if store.has_counts(campaign) else store.FILE
+    content = lzma.compress((campaign / name).read_bytes())
     with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as name:
         unfinished = Path(name) / f"{campaign.name}{PACKED}"
         unfinished.write_bytes(content)
@@ -52,9 +62,13 @@ def pack(campaign: Path, directory: Path) -> None:
 
 def unpacked(path: Path) -> Campaign:
     """Load a campaign that was packed."""
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / store.FILE).write_bytes(lzma.decompress(path.read_bytes()))
-        return store.load(Path(name))
+    return _unpacked(path, store.FILE, store.load)
+
+
+def _unpacked(path: Path, name: str, load: Callable[[Path], T]) -> T:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / name).write_bytes(lzma.decompress(path.read_bytes()))
+        return load(Path(directory))
 
 
 def pairs(results: Path, study: str, line: str) -> list[tuple[pyperf.Benchmark, pyperf.Benchmark]]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from loopmark.backends.asyncio_streams import AsyncioStreams
 
+from loopmark import tls
 from loopmark.service import Then
 from loopmark.spi import Accept, Address, Feature, Options, Server
 
@@ -114,6 +115,12 @@ class MixesUp(Sound):
         service.lost(TimeoutError())
 
 
+class LosesCount(Sound):
+    def patience(self, seconds: float) -> float:
+        tls.unfinished = lambda context: 0
+        return seconds
+
+
 class GivesUp(Sound):
     def trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if "socket" in context:
@@ -138,5 +145,6 @@ backends = {
     "talks": Talks,
     "forgets": Forgets,
     "mixes_up": MixesUp,
+    "loses_count": LosesCount,
     "gives_up": GivesUp,
 }

@@ -15,7 +15,7 @@ from loopmark import certs
 from loopmark.registry import registry
 from loopmark.testing import Finding, Status, check_backend
 from loopmark.testing.clientfaults import CLIENT_FAULTS, PATIENCE
-from loopmark.testing.faults import FAULTS, check_faults
+from loopmark.testing.faults import FAULTS, HANDSHAKE, check_faults
 from loopmark.testing.faults_ground import Setting, Told
 
 PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
@@ -90,8 +90,8 @@ def disagreement(finding: Finding, name: str, outcomes: Outcomes) -> str | None:
 
 
 def _manner(fault: str, said: str) -> set[str]:
-    manners = {part.split()[0] for part in said.split("; ")}
-    return {"stood"} if fault in _UNDECIDED and manners <= {"counted", "dropped"} else manners
+    manners = {HANDSHAKE if HANDSHAKE in part else part.split()[0] for part in said.split("; ")}
+    return {"stood"} if fault in _UNDECIDED and manners <= {"counted", HANDSHAKE} else manners
 
 
 def main() -> int:

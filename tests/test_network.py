@@ -1,5 +1,6 @@
 """Links: two namespaces, the round-trip time between them, and what is left when somebody ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_a_refusal_comes_after_one_round_trip(link: network.Link) -> None:
     times = [float(run(link.client, CONNECT)) for _ in range(5)]
     assert min(times) >= RTT
     assert min(times) < 2 * RTT
+
+
+def test_where_tc_knows_netem_it_is_told_to_delay_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a `tc` that only notes what it is told, the cable is one without delay, whatever this kernel has."""
+    tc = tmp_path / "tc"
+    tc.write_text('#!/bin/sh\necho "$@" >> "$0.told"\n')
+    tc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with made() as link:
+        if link.kind != "netem":
+            pytest.skip("this machine joins no namespaces with virtual Ethernet devices")
+        assert run(link.client, CONNECT)  # whoever refuses has been reached
+    told = (tmp_path / "tc.told").read_text().splitlines()
+    assert told == ["qdisc add dev cable root netem delay 20ms limit 10000"] * 2
 
 
 def test_both_sides_have_a_loopback_without_delay(link: network.Link) -> None:

@@ -38,6 +38,7 @@ from catalogue import CASES, STUDIES, Line
 from loopmark import store
 from loopmark.cell import METRICS
 from loopmark.cli import cli, measuring
+from loopmark.counts import MODE, Count, Counts
 from loopmark.errors import UsageError
 from loopmark.record import Campaign
 from loopmark.registry import registry
@@ -484,12 +485,16 @@ def test_a_line_that_a_study_does_not_have_is_a_mistake(capsys: pytest.CaptureFi
 # Rendering.
 
 
-def put(directory: Path, campaign: Campaign) -> None:
-    """Put a campaign among a line's results, as collecting does."""
+def put(directory: Path, result: Campaign | Counts) -> None:
+    """Put a campaign, timed or counted, among a line's results, as collecting does."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as elsewhere:
-        made = store.create(Path(elsewhere), campaign)
-        store.write(made, campaign)
+        if isinstance(result, Counts):
+            made = store.create(Path(elsewhere), result.campaign)
+            store.write_counts(made, result)
+        else:
+            made = store.create(Path(elsewhere), result)
+            store.write(made, result)
         shelf.pack(made, directory)
 
 
@@ -507,6 +512,9 @@ def filled(results: Path) -> None:
             for seed in range(2 if name in ("aa", "precision") else 1):
                 case = {"both-1": BOTH, "server-100": SERVER, "client-100": CLIENT}.get(line.case, BOTH)
                 match name:
+                    case "hardening-instructions":
+                        put(results / name / line.name, counted_beside_before(0.001))
+                        continue
                     case "by-hand":
                         campaign = beside_hand(seed)
                     case "hardening":
@@ -666,6 +674,37 @@ def beside_before(seed: int, *, ratio: float = 1.0, blocks: int = 20, noise: flo
 def test_what_hardening_costs_is_judged_by_half_a_percent(ratio: float, noise: float, said: str) -> None:
     found = by_hand.compared([beside_before(1, ratio=ratio, noise=noise)], "before-")
     assert hardening.verdicts_table(found).endswith(said)
+
+
+def counted_beside_before(share: float, *, twin: float = 0.0) -> Counts:
+    """Simulate what asyncio's server executes, so much more than it did before; counted again, its twin differs."""
+    campaign = fake_campaign(1, effects={"before-asyncio": 1}, cases=(SERVER,), blocks=0)
+    campaign.mode = MODE
+    executed = {"asyncio": 1000 * (1 + share), "before-asyncio": 1000, TWIN: 1000 * (1 + share) * (1 + twin)}
+    counts = [
+        Count(case=SERVER.name, arm=arm, side="server", layouts=(2 * count, count), connections=100, facts={})
+        for arm, count in executed.items()
+    ]
+    return Counts(campaign=campaign, counts=counts)
+
+
+@pytest.mark.parametrize(
+    ("share", "cell", "said"),
+    [
+        (0.004, "+0.40 %", "1 of 1, reached. The same contender counted twice differs by up to 0.10 %."),
+        (0.006, "+0.60 %", "0 of 1, NOT reached. The same contender counted twice differs by up to 0.10 %."),
+        (-0.2, "-20.00 %", "1 of 1, reached. The same contender counted twice differs by up to 0.10 %."),
+    ],
+)
+def test_what_is_executed_more_since_hardening_is_told(share: float, cell: str, said: str) -> None:
+    text = hardening.growth_table(hardening.growths([counted_beside_before(share, twin=0.001)]))
+    assert f"1,000 to {1000 * (1 + share):,.0f}, {cell}" in text
+    assert text.endswith(said)
+
+
+def test_counts_come_back_from_the_shelf_as_they_were(tmp_path: Path) -> None:
+    put(tmp_path / "hardening-instructions" / "trio-tls_pingpong", counted_beside_before(0.1))
+    assert shelf.counts(tmp_path, "hardening-instructions", "trio-tls_pingpong") == [counted_beside_before(0.1)]
 
 
 def test_contenders_as_they_were_ask_for_their_old_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

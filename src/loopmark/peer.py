@@ -166,13 +166,11 @@ class _Answers:
         return {"host": address.host, "port": address.port, "pid": os.getpid(), "counted": self._counted}
 
     def _counts(self) -> dict[str, Any]:
-        handshakes = None if self._context is None else tls.handshakes(self._context)
-        resumptions = None if self._context is None else tls.resumptions(self._context)
+        counters = {"handshakes": tls.handshakes, "resumptions": tls.resumptions, "unfinished": tls.unfinished}
         collections = sum(generation["collections"] for generation in gc.get_stats())
         return {
             **dataclasses.asdict(self._ledger.counts()),
-            "handshakes": handshakes,
-            "resumptions": resumptions,
+            **{name: None if self._context is None else read(self._context) for name, read in counters.items()},
             "collections": collections,
         }
 

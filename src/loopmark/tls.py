@@ -124,6 +124,12 @@ def handshakes(context: ssl.SSLContext) -> int:
     return context.session_stats()["accept_good"]
 
 
+def unfinished(context: ssl.SSLContext) -> int:
+    """Handshakes that a server's context has begun and not completed: under way, or failed, whoever heard of it."""
+    stats = context.session_stats()
+    return stats["accept"] - stats["accept_good"]
+
+
 def resumptions(context: ssl.SSLContext) -> int:
     """Handshakes that took up an older session, of those that a server's context has completed."""
     return context.session_stats()["hits"]

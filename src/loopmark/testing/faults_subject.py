@@ -29,7 +29,8 @@ class State:
     """What a server holds, and what it has told; None where the system does not say."""
 
     counts: Counts
-    handshakes: int | None
+    unfinished: int | None
+    """Handshakes that were begun and not completed, by OpenSSL's own count; None without TLS."""
     descriptors: int | None
     threads: int | None
     coroutines: int
@@ -75,7 +76,7 @@ class Subject:
         held = self.handle.ask("held")
         return State(
             counts=Counts(**{each.name: counts[each.name] for each in dataclasses.fields(Counts)}),
-            handshakes=counts["handshakes"],
+            unfinished=counts["unfinished"],
             descriptors=procfs.descriptors(self.handle.pid),
             threads=procfs.threads(self.handle.pid),
             coroutines=held["coroutines"],
