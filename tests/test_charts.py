@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -267,6 +268,38 @@ def test_every_chart_draws_and_twice_the_same(make: Callable[[], Campaign]) -> N
         written = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
         assert {row[0] for row in chart.rows} <= written
         assert chart.title in written
+
+
+DRAW = """
+    import sys
+    from pathlib import Path
+    from loopmark import charts, store
+    from loopmark.stats import Estimate
+    about_one = Estimate(ratio=1.0, low=0.9, high=1.1, blocks=8, level=0.95)
+    names = ("trio", "anyio+asyncio", "uvloop", "blocking")
+    points = [
+        charts.Point(started=f"2026-11-0{day}T10:00:00Z", contender=name, estimate=about_one)
+        for name in names for day in (1, 2, 3)
+    ]
+    for chart in (*charts.specs(store.load(Path(sys.argv[1]))), charts.trend("x", "Trend", "asyncio", points)):
+        print(chart.slug, charts.svg(chart))
+"""
+
+
+def test_drawings_are_the_same_whatever_fonts_a_machine_has(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="charts need vl-convert-python: pip install 'loopmark[publish]'")
+    fonts = Path("/usr/share/fonts")
+    if not fonts.is_dir():
+        pytest.skip("this machine has no fonts that could be hidden")
+    draw = [sys.executable, "-P", "-c", textwrap.dedent(DRAW), str(PUBLISHED)]
+    hide = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount --bind "$0" "$1"; shift; exec "$@"']
+    try:
+        without = subprocess.run([*hide, tmp_path, fonts, *draw], capture_output=True, check=True, timeout=100)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not let its fonts be hidden: {error}")
+    with_all = subprocess.run(draw, capture_output=True, check=True, timeout=100)
+    assert without.stdout == with_all.stdout
+    assert with_all.stdout.count(b"</svg>") > 10
 
 
 def test_memory_is_charted_in_kib_and_has_no_costs_beside_it() -> None:

@@ -10,6 +10,9 @@ from loopmark.stats import Estimate
 WIDTH, HEIGHT, COLUMNS = 190, 110, 3
 """Of one small panel, in pixels, and how many stand beside each other; a page may choose others."""
 
+DATE = 72
+"""Pixels for a date, which is written upwards."""
+
 NEUTRAL = "as before, or not known"
 LOOKS = {NEUTRAL: (GREY, "circle"), "faster": (BLUE, "triangle-down"), "slower": (VERMILLION, "triangle-up")}
 
@@ -62,7 +65,9 @@ def _told(name: str, points: Sequence[Point]) -> str:
 
 def _parts(names: list[str]) -> Spec:
     # Evenly spaced: what is compared are neighbours.
-    x = {"field": "when", "type": "ordinal", "title": None, "axis": {"labelExpr": "slice(datum.label, 0, 10)"}}
+    # So much room whatever font a machine has: else the whole drawing would depend on that.
+    room = {"minExtent": DATE, "maxExtent": DATE}
+    x = {"field": "when", "type": "ordinal", "title": None, "axis": {"labelExpr": "slice(datum.label, 0, 10)", **room}}
     y = {"type": "quantitative", "scale": {"zero": False}, "axis": {"tickCount": 4}}
     looks = list(LOOKS)
     colour, shape = (
