@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,19 @@ def test_a_server_in_the_background_of_a_script_ends_with_its_counts(contender: 
     with serving("tcp_pingpong", "-b", contender, before=["sh", "-c", 'trap "" INT; exec "$@"', "sh"]) as served:
         assert drive("tcp_pingpong", "--port", served.port, "-n", "3").returncode == 0
         assert served.end() == ("accepted 4, served 4, faults: none\n", "")
+
+
+@pytest.mark.parametrize(("contender", "told"), [("asyncio", "none"), ("trio", "1 tls")])
+def test_a_handshake_that_failed_is_counted_though_a_library_does_not_tell(
+    contender: str, told: str, identity: Identity
+) -> None:
+    with serving("tls_pingpong", "-b", contender, "--certs", directory(identity)) as served:
+        with socket.create_connection(("127.0.0.1", int(served.port)), timeout=60) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while sock.recv(4096):
+                pass
+        out, _ = served.end()
+    assert out.endswith(f"served 0, faults: {told}; 1 handshake begun and not completed\n")
 
 
 # Two machines

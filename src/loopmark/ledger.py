@@ -39,19 +39,21 @@ class Ledger:
         self.served = self._served.__next__
         self.exchanged = self._exchanged.__next__
         self._faults: deque[Kind] = deque()
-        self._facts: Callable[[], Facts] | None = None
+        self._newest: Service | None = None
+        self._noted: Callable[[], Facts] | None = None
 
     def accept(self, facts: Callable[[], Facts]) -> Service:
-        """Open the conversation of a new connection; `facts` is kept for the newest one only."""
+        """Open the conversation of a new connection; `facts` reads those of the connection as long as it goes on."""
         service = self._service()
         service.tally = self
-        self._facts = facts
+        service.facts = facts
+        self._newest = service
         self._accept()
         return service
 
     def note(self, facts: Callable[[], Facts]) -> None:
         """Take how the facts of a socket without connections are read."""
-        self._facts = facts
+        self._noted = facts
 
     def failed(self, kind: Kind) -> None:
         """Count a conversation that broke off."""
@@ -59,8 +61,9 @@ class Ledger:
         self._faults.append(kind)
 
     def facts(self) -> Facts | None:
-        """Read the newest connection, which must still be open; None before the first."""
-        return None if self._facts is None else self._facts()
+        """Read the newest connection, or the noted socket; None before the first, and once its conversation is over."""
+        read = self._noted if self._newest is None else self._newest.facts
+        return None if read is None else read()
 
     def counts(self) -> Counts:
         """Return the counters as they are now."""

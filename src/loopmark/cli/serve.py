@@ -85,7 +85,10 @@ def serve(
             raise UsageError(_listen_failure(error, host, port)) from error
     counts = ledger.counts()
     faults = ", ".join(f"{count} {kind}" for kind, count in counts.faults.items()) or "none"
-    click.echo(f"accepted {counts.accepted}, served {counts.served}, faults: {faults}")
+    failed = 0 if context is None else tls.unfinished(context)
+    # Some libraries drop those, and tell nobody; of others they are among the faults, too.
+    handshakes = f"; {failed} handshake{'s' * (failed != 1)} begun and not completed" if failed else ""
+    click.echo(f"accepted {counts.accepted}, served {counts.served}, faults: {faults}{handshakes}")
 
 
 @contextlib.contextmanager
