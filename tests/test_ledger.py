@@ -4,8 +4,7 @@ import json
 import ssl
 import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -122,28 +121,6 @@ def test_facts_are_read_from_the_newest_connection_and_only_on_demand(ledger: Le
     ledger.accept(never)
     ledger.accept(facts)
     assert ledger.facts() == facts()
-
-
-@pytest.mark.parametrize(
-    "end",
-    [lambda it: it.receive(b"PING"), lambda it: it.receive(b"PANG"), lambda it: it.lost(None)],
-    ids=["served", "refused", "lost"],
-)
-def test_nothing_of_a_connection_is_kept_once_its_conversation_is_over(
-    ledger: Ledger, end: Callable[[Service], object]
-) -> None:
-    class Held:
-        def facts(self) -> Facts:
-            return facts()
-
-    connection = Held()
-    session = ledger.accept(connection.facts)
-    there = weakref.ref(connection)
-    del connection
-    assert there() is not None
-    end(session)
-    assert there() is None
-    assert ledger.facts() is None
 
 
 def test_messages_are_counted_beside_the_conversations_that_have_them() -> None:

@@ -39,21 +39,19 @@ class Ledger:
         self.served = self._served.__next__
         self.exchanged = self._exchanged.__next__
         self._faults: deque[Kind] = deque()
-        self._newest: Service | None = None
-        self._noted: Callable[[], Facts] | None = None
+        self._facts: Callable[[], Facts] | None = None
 
     def accept(self, facts: Callable[[], Facts]) -> Service:
-        """Open the conversation of a new connection; `facts` reads those of the connection as long as it goes on."""
+        """Open the conversation of a new connection; `facts` is kept for the newest one only."""
         service = self._service()
         service.tally = self
-        service.facts = facts
-        self._newest = service
+        self._facts = facts
         self._accept()
         return service
 
     def note(self, facts: Callable[[], Facts]) -> None:
         """Take how the facts of a socket without connections are read."""
-        self._noted = facts
+        self._facts = facts
 
     def failed(self, kind: Kind) -> None:
         """Count a conversation that broke off."""
@@ -61,9 +59,8 @@ class Ledger:
         self._faults.append(kind)
 
     def facts(self) -> Facts | None:
-        """Read the newest connection, or the noted socket; None before the first, and once its conversation is over."""
-        read = self._noted if self._newest is None else self._newest.facts
-        return None if read is None else read()
+        """Read the newest connection, which must still be open; None before the first."""
+        return None if self._facts is None else self._facts()
 
     def counts(self) -> Counts:
         """Return the counters as they are now."""

@@ -7,11 +7,10 @@ itself better than it is: services are handed out, and counted, by the core.
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from loopmark.errors import Kind, ProtocolError, TrafficError, kind_of
 
@@ -78,12 +77,6 @@ class Service(ABC):
     tally: Tally | None = None
     """Set by the ledger; None where nobody counts, and once the conversation is over."""
 
-    facts: Callable[[], Any] | None = None
-    """Reads the connection's facts; set by the ledger, None once the conversation is over.
-
-    Whoever keeps it keeps the connection, and the next one could not be made of the memory that this one leaves.
-    """
-
     failure: TrafficError | None = None
     """What the peer did wrong."""
 
@@ -101,7 +94,7 @@ class Service(ABC):
         """Count the conversation as served and return its last reply, which closes."""
         if self.tally is not None:
             self.tally.served()
-            self.tally = self.facts = None
+            self.tally = None
         return reply
 
     def refuse(self, failure: TrafficError) -> Reply:
@@ -109,14 +102,14 @@ class Service(ABC):
         self.failure = failure
         if self.tally is not None:
             self.tally.failed(failure.kind)
-            self.tally = self.facts = None
+            self.tally = None
         return HANG_UP
 
     def lost(self, error: BaseException | None, /) -> None:
         """Tell, from a backend, that the connection is gone; after the end of the conversation this changes nothing."""
         if self.tally is not None:
             self.tally.failed(Kind.EOF if error is None else kind_of(error))
-            self.tally = self.facts = None
+            self.tally = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
