@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import ByteStream, ConnectedUDPSocket, Listener, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
 
-from loopmark.service import PIECE, File, Then
+from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import (
     Accept,
     Address,
@@ -87,7 +87,7 @@ class _AnyioStreams(Backend):
                     if reply.file is not None:
                         await _send_file(stream, reply.file)
                         service.sent()
-                    if reply.then is Then.CLOSE:
+                    if reply.then is CLOSE:
                         break
                 if tls is None:
                     await stream.aclose()

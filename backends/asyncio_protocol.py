@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import BinaryIO, ClassVar
 
-from loopmark.service import PIECE, File, Service, Then
+from loopmark.service import CLOSE, PIECE, File, Service, Then
 from loopmark.spi import (
     Accept,
     Address,
@@ -133,7 +133,7 @@ class _ServerSide(asyncio.Protocol):
             meanwhile = _Meanwhile(self)
             self.transport.set_protocol(meanwhile)
             self._task = self._loop.create_task(self._send_file(reply.file, reply.then, meanwhile))
-        elif reply.then is Then.CLOSE:
+        elif reply.then is CLOSE:
             self.transport.close()
 
     def eof_received(self) -> None:
@@ -150,9 +150,11 @@ class _ServerSide(asyncio.Protocol):
             self._full = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.resume_writing()
+        if self._full is not None:
+            self.resume_writing()
         self._connections.discard(self.transport)
-        self._service.lost(error)
+        if self._service.tally is not None:
+            self._service.lost(error)
 
     async def _send_file(self, file: File, then: Then, meanwhile: "_Meanwhile") -> None:
         try:
@@ -169,7 +171,7 @@ class _ServerSide(asyncio.Protocol):
             self.transport.abort()
             return
         self._service.sent()
-        if then is Then.CLOSE:
+        if then is CLOSE:
             self.transport.close()
         elif not self.transport.is_closing():
             self.transport.set_protocol(self)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from loopmark.service import PIECE, File, Then
+from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import (
     Accept,
     Address,
@@ -59,7 +59,7 @@ class AsyncioSockets(AsyncioBase):
                     if reply.file is not None:
                         await _send_file(loop, sock, reply.file)
                         service.sent()
-                    if reply.then is Then.CLOSE:
+                    if reply.then is CLOSE:
                         break
             # RuntimeError is how a loop refuses sendfile.
             except (OSError, RuntimeError) as error:

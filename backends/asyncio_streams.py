@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from loopmark.service import PIECE, File, Then
+from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import Accept, Address, ClientTLS, Connection, Facts, Feature, Options, Server, require_go_ahead
 
 from .asyncio_base import AsyncioBase, told_once
@@ -54,7 +54,7 @@ class AsyncioStreams(AsyncioBase):
                     if reply.file is not None:
                         await _send_file(loop, writer, reply.file)
                         service.sent()
-                    if reply.then is Then.CLOSE:
+                    if reply.then is CLOSE:
                         break
                 writer.close()
                 if upgrading is not None:

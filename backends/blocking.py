@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from loopmark.service import PIECE, File, Then
+from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import (
     Accept,
     Address,
@@ -84,7 +84,7 @@ class Blocking(Backend):
                     if reply.file is not None:
                         _send_file(sock, reply.file)
                         service.sent()
-                    if reply.then is Then.CLOSE:
+                    if reply.then is CLOSE:
                         break
                 if isinstance(sock, ssl.SSLSocket):
                     sock.unwrap()

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import trio
 
-from loopmark.service import PIECE, File, Then
+from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import (
     Accept,
     Address,
@@ -78,7 +78,7 @@ class TrioStreams(Backend):
                         if reply.file is not None:
                             await _send_file(stream, reply.file)
                             service.sent()
-                        if reply.then is Then.CLOSE:
+                        if reply.then is CLOSE:
                             break
             except (trio.BrokenResourceError, trio.TooSlowError, OSError, NotImplementedError) as error:
                 service.lost(error)

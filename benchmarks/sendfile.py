@@ -13,28 +13,27 @@ from pathlib import Path
 import platformdirs
 
 from loopmark.case import Benchmark, Conversation, Role
-from loopmark.service import HANG_UP, PIECE, AnswerOnce, File, Reply, Talk, Then
+from loopmark.service import HANG_UP, PIECE, File, FixedRequest, Reply, Talk, Then
 from loopmark.spi import Feature
 
 REQUEST = b"SEND"
 SIZES = {"20KiB": 20 * 1024, "10MiB": 10 * 1024 * 1024}
 
 
-class SendFile(AnswerOnce):
+class SendFile(FixedRequest):
     """Answers the one right request with a file."""
 
     def __init__(self, file: File) -> None:
-        super().__init__(REQUEST, b"")
+        super().__init__(REQUEST)
         self._file = file
 
-    def finish(self, reply: Reply) -> Reply:
+    def answer(self) -> Reply:
         """Answer with the file; nothing is served yet."""
-        del reply
         return Reply(b"", Then.CLOSE, self._file)
 
     def sent(self) -> None:
         """Count the conversation as served, now that all of the file is on its way."""
-        super().finish(HANG_UP)
+        self.finish(HANG_UP)
 
 
 def content(size: int) -> bytes:

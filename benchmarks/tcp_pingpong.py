@@ -1,13 +1,11 @@
 """What does a new plain TCP connection cost? The twin of `tls_pingpong`: side by side they show the cost of TLS."""
 
-from functools import partial
-
 from loopmark.case import Benchmark, Conversation
 from loopmark.service import AnswerOnce, Talk
 
 # The reply ends with the stream: the client sees the server close, so that both sides end alike everywhere.
 PINGPONG = Conversation(
-    service=partial(AnswerOnce, b"PING", b"PONG"), talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),)
+    service=AnswerOnce.prepared(b"PING", b"PONG"), talks=(Talk(parts=(b"PING",), reply=b"PONG", reply_size=None),)
 )
 
 BENCHMARK = Benchmark(

@@ -741,14 +741,14 @@ class FeedsTooMuch(Pieces):
 @caught_by("server_waits_for_the_whole_request", "ended after 1 bytes")
 class ReadsOnce(Pieces):
     def feed(self, session: Service, data: bytes) -> Reply:
-        return super().feed(session, data)._replace(then=Then.CLOSE)
+        return replace(super().feed(session, data), then=Then.CLOSE)
 
 
 @caught_by("server_keeps_reading", "EOFError")
 class ClosesAfterEveryReply(Pieces):
     def feed(self, session: Service, data: bytes) -> Reply:
         reply = super().feed(session, data)
-        return reply._replace(then=Then.CLOSE) if reply.data else reply
+        return replace(reply, then=Then.CLOSE) if reply.data else reply
 
 
 @caught_by("server_sends_everything", "arrived 65536")

@@ -208,7 +208,7 @@ class IgnoresResetsAfterItsEnd(Pieces):
 class HasNoAnswerToTheEnd(Pieces):
     def feed(self, session: Service, data: bytes) -> Reply:
         reply = super().feed(session, data)
-        return reply if data else reply._replace(data=b"")
+        return reply if data else replace(reply, data=b"")
 
 
 @caught_by("server_answers_after_the_end", "came 65536 of 102400 bytes")
@@ -235,7 +235,7 @@ class EndsWithoutBeingAsked(Pieces):
 @caught_by("server_echoes_to_the_end", "EOFError")
 class EchoesOnce(Pieces):
     def feed(self, session: Service, data: bytes) -> Reply:
-        return super().feed(session, data)._replace(then=Then.CLOSE)
+        return replace(super().feed(session, data), then=Then.CLOSE)
 
 
 # Files
@@ -662,7 +662,7 @@ class TiresOfItsPeers(Pieces):
     def feed(self, session: Service, data: bytes) -> Reply:
         self.rounds += 1
         reply = super().feed(session, data)
-        return reply if self.rounds < 100 else reply._replace(then=Then.CLOSE)
+        return reply if self.rounds < 100 else replace(reply, then=Then.CLOSE)
 
 
 @caught_by("server_converses_for_long", "the server ended its stream with FIN without close_notify")

@@ -1,5 +1,6 @@
 """The sans-I/O conversations: one outcome for every way in which the bytes can arrive."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -32,13 +33,15 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def answers(parts: list[bytes], request: bytes = REQUEST) -> list[Reply]:
-    service = AnswerOnce(request, REPLY)
-    return [service.receive(part) for part in parts]
+    service, prepared = AnswerOnce(request, REPLY), AnswerOnce.prepared(request, REPLY)()
+    replies = [service.receive(part) for part in parts]
+    assert [prepared.receive(part) for part in parts] == replies
+    return replies
 
 
 def failure(parts: list[bytes]) -> TrafficError:
     """Feed a service until it hangs up, and return what it holds against its peer."""
-    service = AnswerOnce(REQUEST, REPLY)
+    service = AnswerOnce.prepared(REQUEST, REPLY)()
     for part in parts:
         if service.receive(part) == HANG_UP:
             assert service.failure is not None
@@ -76,8 +79,9 @@ def test_a_cut_request_is_the_peers_fault(size: int, cuts: list[int]) -> None:
     assert f"the stream ended after {size} bytes" in str(found)
 
 
-def test_each_connection_has_its_own_conversation() -> None:
-    first, second = AnswerOnce(REQUEST, REPLY), AnswerOnce(REQUEST, REPLY)
+@pytest.mark.parametrize("make", [lambda: AnswerOnce(REQUEST, REPLY), AnswerOnce.prepared(REQUEST, REPLY)])
+def test_each_connection_has_its_own_conversation(make: Callable[[], AnswerOnce]) -> None:
+    first, second = make(), make()
     first.receive(REQUEST[:3])
     assert second.receive(REQUEST).then is Then.CLOSE
 

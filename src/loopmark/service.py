@@ -7,10 +7,10 @@ itself better than it is: services are handed out, and counted, by the core.
 
 import errno
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from loopmark.errors import Kind, ProtocolError, TrafficError, kind_of
 
@@ -20,6 +20,10 @@ class Then(Enum):
 
     READ = auto()
     CLOSE = auto()
+
+
+CLOSE = Then.CLOSE
+"""For backends: on the timed path a name of a module is cheaper than one of an enumeration."""
 
 
 class File(NamedTuple):
@@ -39,8 +43,12 @@ PIECE = 65536
 """Bytes of a file that are read and written at a time where it is copied, the same for all."""
 
 
-class Reply(NamedTuple):
-    """The server's answer: bytes to send (maybe none), then a file (mostly none), then what to do."""
+@dataclass(slots=True)
+class Reply:
+    """The server's answer: bytes to send (maybe none), then a file (mostly none), then what to do.
+
+    Not to be changed: one may be the answer to all. That it could be makes it cheaper to make.
+    """
 
     data: bytes
     then: Then
@@ -139,26 +147,61 @@ class Talk:
             raise ProtocolError(f"expected the reply {self.reply[:40]!r}, got {reply[:40]!r} ({len(reply)} bytes)")
 
 
-class AnswerOnce(Service):
-    """Reads exactly one request, answers it and closes."""
+class FixedRequest(Service):
+    """Reads exactly one request; what it answers is a subclass's."""
 
     _received = b""
 
-    def __init__(self, request: bytes, reply: bytes) -> None:
+    def __init__(self, request: bytes) -> None:
         self._request = request
-        self._answer = _last(reply)
+
+    @abstractmethod
+    def answer(self) -> Reply:
+        """Answer the request."""
 
     def receive(self, data: bytes, /) -> Reply:
         """Answer once the whole request is there; a longer, other or cut one is the peer's fault."""
         received = self._received + data
         if received == self._request and data:
-            return self.finish(self._answer)
+            return self.answer()
         if not data:
             return self.refuse(TrafficError(Kind.EOF, f"the stream ended after {len(received)} bytes of the request"))
         if not self._request.startswith(received):
             return self.refuse(ProtocolError(f"expected the request {self._request[:40]!r}, got {received[:40]!r}"))
         self._received = received
         return KEEP_READING
+
+
+class AnswerOnce(FixedRequest):
+    """Reads exactly one request, answers it and closes."""
+
+    def __init__(self, request: bytes, reply: bytes) -> None:
+        super().__init__(request)
+        self._answer = Reply(reply, Then.CLOSE)
+
+    @classmethod
+    def prepared(cls, request: bytes, reply: bytes) -> Callable[[], Self]:
+        """Return a class whose instances are made of these two, and are made without running any code.
+
+        What runs for each connection costs a server several times of what it costs in a loop: between two connections
+        others have been in the caches.
+        """
+        made = {"__init__": object.__init__, "_request": request, "_answer": Reply(reply, Then.CLOSE)}
+        return type(cls.__name__, (cls,), made)
+
+    def answer(self) -> Reply:
+        """Answer with the reply, which is the last."""
+        return self.finish(self._answer)
+
+    def receive(self, data: bytes, /) -> Reply:
+        """Answer once the whole request is there; a longer, other or cut one is the peer's fault."""
+        # Nearly every request comes at once; then this does by itself what the functions it would call do.
+        if data == self._request and data and not self._received:
+            if self.tally is not None:
+                self.tally.served()
+                self.tally = None
+            return self._answer
+        return super().receive(data)
 
 
 class EchoToEnd(Service):
@@ -236,9 +279,3 @@ class AnswerMany(Service):
             return self.refuse(ProtocolError(f"expected the request {self._request[:40]!r}, got {received[:40]!r}"))
         self._received = received
         return KEEP_READING
-
-
-@cache
-def _last(data: bytes) -> Reply:
-    """Make the reply once, not for each connection."""
-    return Reply(data, Then.CLOSE)
