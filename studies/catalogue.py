@@ -171,7 +171,7 @@ def _counted(plugin: Path, prefix: str, seconds: int) -> Iterator[Line]:
 STUDIES: Mapping[str, Study] = {
     "by-hand": Study(
         question="Is a contender slower than the same ping-pong written by hand?",
-        lines=tuple(_beside(_YARDSTICKS, HAND, {"1": 60, "100": 100}, wanted=2)),
+        lines=tuple(_beside(_YARDSTICKS, HAND, {"1": 60, "100": 75}, wanted=2)),
     ),
     "hardening": Study(
         question="Is a contender slower than it was before it was hardened against faults?",
