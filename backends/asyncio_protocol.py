@@ -153,8 +153,7 @@ class _ServerSide(asyncio.Protocol):
         if self._full is not None:
             self.resume_writing()
         self._connections.discard(self.transport)
-        if self._service.tally is not None:
-            self._service.lost(error)
+        self._service.lost(error)
 
     async def _send_file(self, file: File, then: Then, meanwhile: "_Meanwhile") -> None:
         try:

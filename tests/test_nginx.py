@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -394,9 +395,21 @@ def is_left(process: psutil.Process) -> bool:
 def left(alive: dict[str, psutil.Process]) -> list[str]:
     """Return who is still there when the time is up."""
     end = time.monotonic() + SOON
-    while (names := [name for name, process in alive.items() if is_left(process)]) and time.monotonic() < end:
-        time.sleep(0.001)
-    return names
+    return [name for name, process in alive.items() if is_left(process) and not ends(process, end - time.monotonic())]
+
+
+def ends(process: psutil.Process, seconds: float) -> bool:
+    """Wait for the end of a process that need not be our child, and need not have been waited for by its parent."""
+    if not hasattr(os, "pidfd_open"):
+        return bool(psutil.wait_procs([process], max(0.0, seconds))[0])
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], max(0.0, seconds))[0])
+    finally:
+        os.close(descriptor)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,21 @@ def test_a_server_in_the_background_of_a_script_ends_with_its_counts(contender: 
     with serving("tcp_pingpong", "-b", contender, before=["sh", "-c", 'trap "" INT; exec "$@"', "sh"]) as served:
         assert drive("tcp_pingpong", "--port", served.port, "-n", "3").returncode == 0
         assert served.end() == ("accepted 4, served 4, faults: none\n", "")
+
+
+@pytest.mark.parametrize("contender", ["asyncio", "asyncio-protocol", "asyncio-sockets", "trio", "anyio", "blocking"])
+def test_a_connection_that_is_lost_is_told_and_counted(contender: str) -> None:
+    with serving("tcp_pingpong", "-b", contender, "-v") as served:
+        with socket.create_connection(("127.0.0.1", int(served.port)), timeout=60) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(b"PI")
+            # The server has read that before the reset, which would overtake it.
+            assert served.process.stderr is not None
+            told = [served.process.stderr.readline() for _ in range(2)]
+        told.append(served.process.stderr.readline())
+        out, _ = served.end()
+    assert [each.partition(": ")[2].split()[0] for each in events("".join(told))] == ["connection", "received", "lost:"]
+    assert out == "accepted 1, served 0, faults: 1 reset\n"
 
 
 @pytest.mark.parametrize(("contender", "told"), [("asyncio", "none"), ("trio", "1 tls")])

@@ -159,7 +159,7 @@ class Caller:
         return {"trace": dataclasses.asdict(traces[0]), "judgement": why}
 
     def time(self, count: int, *, is_short: bool = False) -> Value:
-        """Take one value of `count` units; raises FactsError when any count or clock does not fit.
+        """Take one value of `count` units; raises FactsError when a count does not fit, VoidError for a clock.
 
         The clocks of a short one are not compared: that one of them was read late would look like a second core.
         """

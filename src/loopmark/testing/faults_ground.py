@@ -105,8 +105,8 @@ class Told(StrEnum):
 
     FAULT = "a fault"
     SERVED = "a conversation that came to its end"
-    LIBRARY = "a fault, where the library tells of a connection before its handshake"
-    ANY = "a fault, or nothing: not every one of them is accepted"
+    LIBRARY = "a fault where the library tells of a connection before its handshake, else a failed handshake"
+    ANY = "faults or failed handshakes, fewer than there were: not every one of them is accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
