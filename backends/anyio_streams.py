@@ -129,21 +129,23 @@ class _AnyioStreams(Backend):
         await listener.aclose()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        if tls is None:
-            return _Stream(
-                self._loop(), await anyio.connect_tcp(address.host, address.port, local_host=options.source or None)
-            )
-        if options.go_ahead:
-            return _Stream(self._loop(), await _upgraded(address, tls, options))
-        with anyio.fail_after(options.handshake_timeout):
-            stream = await anyio.connect_tcp(
-                address.host,
-                address.port,
-                local_host=options.source or None,
-                ssl_context=tls.context,
-                tls_hostname=tls.server_name,
-            )
-        return _Stream(self._loop(), stream)
+        return _Stream(self._loop(), await _dial(address, tls, options))
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        stream = await _dial(address, tls, options)
+        try:
+            await stream.send(request)
+            reply = b""
+            with suppress(anyio.EndOfStream):
+                while True:
+                    reply += await stream.receive(at_a_time)
+        except BaseException:
+            await _drop(stream)
+            raise
+        await stream.aclose()
+        return reply
 
     async def gather(self, *jobs: Main[None]) -> None:
         async with anyio.create_task_group() as group:
@@ -190,6 +192,26 @@ class _AnyioStreams(Backend):
 
     def _loop(self) -> object:
         raise NotImplementedError
+
+
+async def _dial(address: Address, tls: ClientTLS | None, options: Options) -> SocketStream | TLSStream:
+    if tls is None:
+        return await anyio.connect_tcp(address.host, address.port, local_host=options.source or None)
+    if options.go_ahead:
+        return await _upgraded(address, tls, options)
+    with anyio.fail_after(options.handshake_timeout):
+        return await anyio.connect_tcp(
+            address.host,
+            address.port,
+            local_host=options.source or None,
+            ssl_context=tls.context,
+            tls_hostname=tls.server_name,
+        )
+
+
+async def _drop(stream: SocketStream | TLSStream) -> None:
+    """Close at once: closing properly would wait for the peer's close_notify, or fail in its own way."""
+    await anyio.aclose_forcefully(stream.transport_stream if isinstance(stream, TLSStream) else stream)
 
 
 async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> TLSStream:
@@ -294,9 +316,8 @@ class _Stream(Connection):
                     if reply_size is not None:
                         raise
         except BaseException:
-            # Closing would wait for the peer's close_notify, or fail in its own way.
             self._broken = True
-            await anyio.aclose_forcefully(stream.transport_stream if isinstance(stream, TLSStream) else stream)
+            await _drop(stream)
             raise
         return reply
 

@@ -6,10 +6,10 @@ asyncio's own examples: then it leaves in one segment with the last handshake fl
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from loopmark.service import CLOSE, PIECE, File, Service, Then
 from loopmark.spi import (
@@ -26,6 +26,8 @@ from loopmark.spi import (
 
 from .asyncio_base import told_once
 from .asyncio_datagrams import AsyncioDatagrams
+
+_Side = TypeVar("_Side", bound=asyncio.Protocol)
 
 
 class AsyncioProtocol(AsyncioDatagrams):
@@ -74,17 +76,46 @@ class AsyncioProtocol(AsyncioDatagrams):
         loop = asyncio.get_running_loop()
         if tls is not None and options.go_ahead:
             return await _upgraded(loop, address, tls, options)
-        _, protocol = await loop.create_connection(
-            partial(_ClientSide, loop, options.opening),
-            address.host,
-            address.port,
-            ssl=tls.context if tls else None,
-            server_hostname=tls.server_name if tls else None,
-            ssl_handshake_timeout=options.handshake_timeout if tls else None,
-            ssl_shutdown_timeout=options.close_timeout if tls else None,
-            local_addr=(options.source, 0) if options.source else None,
-        )
-        return protocol
+        _, side = await _dial(loop, partial(_ClientSide, loop), address, tls, options)
+        return side
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        if options.go_ahead:
+            return await super().ask(address, request, at_a_time, tls=tls, options=options)
+        loop = asyncio.get_running_loop()
+        transport, side = await _dial(loop, partial(_Asking, loop, request), address, tls, options)
+        try:
+            await side.ended
+        except BaseException:
+            transport.abort()
+            raise
+        if side.error is not None:
+            raise side.error
+        return side.reply
+
+
+def _dial(
+    loop: asyncio.AbstractEventLoop,
+    side: Callable[[], _Side],
+    address: Address,
+    tls: ClientTLS | None,
+    options: Options,
+) -> Coroutine[Any, Any, tuple[asyncio.Transport, _Side]]:
+    source = (options.source, 0) if options.source else None
+    if tls is None:
+        return loop.create_connection(side, address.host, address.port, local_addr=source)
+    return loop.create_connection(
+        side,
+        address.host,
+        address.port,
+        ssl=tls.context,
+        server_hostname=tls.server_name,
+        ssl_handshake_timeout=options.handshake_timeout,
+        ssl_shutdown_timeout=options.close_timeout,
+        local_addr=source,
+    )
 
 
 async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: ClientTLS, options: Options) -> Connection:
@@ -282,24 +313,38 @@ class _UpgradedServerSide(_ServerSide):
             super().data_received(data)
 
 
+class _Asking(asyncio.Protocol):
+    """Sends a request as the connection is made, and takes what comes until it is lost.
+
+    The transport closes itself at the end of the stream: `eof_received` does not ask it to stay open.
+    """
+
+    __slots__ = ("_request", "ended", "error", "reply")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: bytes) -> None:
+        self._request = request
+        self.reply = b""
+        self.error: Exception | None = None
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(self._request)  # type: ignore[attr-defined]  # a Transport, as for every Protocol
+
+    def data_received(self, data: bytes) -> None:
+        self.reply += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.error = error
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
 class _ClientSide(asyncio.Protocol, Connection):
-    __slots__ = (
-        "_closed",
-        "_ended",
-        "_error",
-        "_loop",
-        "_lost",
-        "_opening",
-        "_received",
-        "_reply",
-        "_size",
-        "transport",
-    )
+    __slots__ = ("_closed", "_ended", "_error", "_loop", "_lost", "_received", "_reply", "_size", "transport")
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, opening: bytes = b"") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._opening = opening
         self._received = b""
         self._size = 0
         self._ended = self._lost = False
@@ -309,8 +354,6 @@ class _ClientSide(asyncio.Protocol, Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
-        if self._opening:
-            self.transport.write(self._opening)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -335,15 +378,12 @@ class _ClientSide(asyncio.Protocol, Connection):
         try:
             for _ in range(rounds):
                 for part in parts:
-                    if self._opening:
-                        # It is written already.
-                        self._opening = b""
-                    elif part:
+                    if part:
                         self.transport.write(part)
                     else:
                         self.transport.write_eof()
                 if reply_size is None:
-                    # The transport closes itself at the end of the stream: `eof_received` does not ask it to stay open.
+                    # As in `_Asking`, the transport closes itself at the end of the stream.
                     await self._closed
                     if self._error is not None:
                         raise self._error  # noqa: TRY301  # as the wait for a reply of some size does

@@ -94,17 +94,29 @@ class AsyncioSockets(AsyncioBase):
         if tls is not None:
             raise NotImplementedError("raw sockets have no TLS")
         loop = asyncio.get_running_loop()
-        sock = socket.socket(_family(address), socket.SOCK_STREAM)
+        sock = _client_socket(address, options)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
-            if options.source:
-                sock.bind((options.source, 0))
             await loop.sock_connect(sock, address)
         except BaseException:
             sock.close()
             raise
         return _Socket(loop, sock)
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        if tls is not None:
+            raise NotImplementedError("raw sockets have no TLS")
+        loop = asyncio.get_running_loop()
+        with _client_socket(address, options) as sock:
+            await loop.sock_connect(sock, address)
+            await loop.sock_sendall(sock, request)
+            reply = b""
+            while data := await loop.sock_recv(sock, at_a_time):
+                reply += data
+                if len(reply) > _LONG:
+                    await asyncio.sleep(0)
+        return reply
 
     @asynccontextmanager
     async def serve_datagrams(
@@ -157,7 +169,19 @@ async def _send_file(loop: asyncio.AbstractEventLoop, sock: socket.socket, file:
 
 
 _LONG = 2**20
-"""Bytes of a reply of unknown size after which others get their turn, too."""
+"""Bytes of a reply of unknown size after which others get their turn, too.
+
+`sock_recv` does not suspend while there is data: a peer that never stops would stop the loop.
+"""
+
+
+def _client_socket(address: Address, options: Options) -> socket.socket:
+    sock = socket.socket(_family(address), socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+    if options.source:
+        sock.bind((options.source, 0))
+    return sock
 
 
 class _Socket(Connection):
@@ -183,7 +207,6 @@ class _Socket(Connection):
                     break
                 reply += data
                 if reply_size is None and len(reply) > _LONG:
-                    # `sock_recv` does not suspend while there is data: a peer that never stops would stop the loop.
                     await asyncio.sleep(0)
             if reply_size is not None and len(reply) < reply_size:
                 raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")

@@ -7,9 +7,9 @@ themselves. Streams report close_notify and a cut connection alike, as the end o
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from loopmark.service import CLOSE, PIECE, File
 from loopmark.spi import Accept, Address, ClientTLS, Connection, Facts, Feature, Options, Server, require_go_ahead
@@ -96,26 +96,49 @@ class AsyncioStreams(AsyncioBase):
             await asyncio.gather(*handlers, return_exceptions=True)
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        if tls is None:
-            source = (options.source, 0) if options.source else None
-            return _Stream(*await asyncio.open_connection(address.host, address.port, local_addr=source))
-        if options.go_ahead:
+        if tls is not None and options.go_ahead:
             return await _upgraded(address, tls, options)
-        reader, writer = await asyncio.open_connection(
-            address.host,
-            address.port,
-            ssl=tls.context,
-            server_hostname=tls.server_name,
-            ssl_handshake_timeout=options.handshake_timeout,
-            ssl_shutdown_timeout=options.close_timeout,
-            local_addr=(options.source, 0) if options.source else None,
-        )
-        return _Stream(reader, writer)
+        return _Stream(*await _dial(address, tls, options))
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        if options.go_ahead:
+            return await super().ask(address, request, at_a_time, tls=tls, options=options)
+        reader, writer = await _dial(address, tls, options)
+        try:
+            writer.write(request)
+            await writer.drain()
+            reply = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        except BaseException:
+            # Closing would wait for the peer's close_notify.
+            writer.transport.abort()
+            raise
+        return reply
 
     async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [Address(*entry[4][:2]) for entry in found]
+
+
+def _dial(
+    address: Address, tls: ClientTLS | None, options: Options
+) -> Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    source = (options.source, 0) if options.source else None
+    if tls is None:
+        return asyncio.open_connection(address.host, address.port, local_addr=source)
+    return asyncio.open_connection(
+        address.host,
+        address.port,
+        ssl=tls.context,
+        server_hostname=tls.server_name,
+        ssl_handshake_timeout=options.handshake_timeout,
+        ssl_shutdown_timeout=options.close_timeout,
+        local_addr=source,
+    )
 
 
 async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> Connection:

@@ -50,6 +50,8 @@ class Blocking(Backend):
         # What each job of `gather` waits for, by thread; empty where there is no `gather`.
         self._busy: dict[int, Socket | None] = {}
         self._time = _Time()
+        # How many ends there are: without any, as where things are timed, no thread is asked for its own.
+        self._bounds = 0
 
     def run(self, main: Main[T], /) -> T:
         try:
@@ -129,8 +131,28 @@ class Blocking(Backend):
             listener.close()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        return _Socket(self._dial(address, tls, options), self._busy, self._time, options.close_timeout)
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        with self._dial(address, tls, options) as sock:
+            sock.sendall(request)
+            reply = b""
+            while data := sock.recv(at_a_time):
+                reply += data
+                if self._bounds:
+                    self._time.keep(sock)
+            if isinstance(sock, ssl.SSLSocket):
+                sock.settimeout(self._time.left(options.close_timeout))
+                sock.unwrap()
+        return reply
+
+    def _dial(self, address: Address, tls: ClientTLS | None, options: Options) -> Socket:
         # The deadline stays with the socket, for every operation.
-        timeout = self._time.left(options.handshake_timeout)
+        timeout = options.handshake_timeout
+        if self._bounds:
+            timeout = self._time.left(timeout)
         source = (options.source, 0) if options.source else None
         sock: Socket = socket.create_connection(address, timeout=timeout, source_address=source)
         try:
@@ -138,14 +160,15 @@ class Blocking(Backend):
             if tls is not None:
                 if options.go_ahead:
                     require_go_ahead(options, _exactly(sock, len(options.go_ahead)))
-                sock = secure = _wrap(sock, tls.context, tls.server_name)
-                if self._busy:
-                    self._busy[threading.get_ident()] = sock
-                secure.do_handshake()
+                sock = _wrap(sock, tls.context, tls.server_name)
+            if self._busy:
+                self._busy[threading.get_ident()] = sock
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
         except BaseException:
             sock.close()
             raise
-        return _Socket(sock, self._busy, self._time, options.close_timeout)
+        return sock
 
     async def gather(self, *jobs: Main[None]) -> None:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -192,9 +215,11 @@ class Blocking(Backend):
         before = own.end, own.late
         # An earlier end stays.
         own.end, own.late = min(own.end, now + seconds), min(own.late, now + seconds / 2)
+        self._bounds += 1
         try:
             return await job()
         finally:
+            self._bounds -= 1
             own.end, own.late = before
 
     def limiter(self, slots: int, /) -> Limiter:
@@ -249,6 +274,11 @@ class _Time(threading.local):
     """
 
     end = late = _NEVER
+
+    def keep(self, sock: Socket) -> None:
+        """Set a socket's deadline anew if it is late."""
+        if self.late < _NEVER and time.monotonic() > self.late:
+            sock.settimeout(self.left(_NEVER))
 
     def left(self, most: float) -> float:
         """Return how many seconds an operation may take that may take `most`; raises TimeoutError if none are left."""
@@ -321,7 +351,7 @@ class _Socket(Connection):
         self._close_timeout = close_timeout
 
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
-        sock, late = self._sock, self._time.late
+        sock = self._sock
         if self._busy:
             self._busy[threading.get_ident()] = sock
         reply = b""
@@ -338,8 +368,7 @@ class _Socket(Connection):
                     if not data:
                         break
                     reply += data
-                    if late < _NEVER and time.monotonic() > late:
-                        sock.settimeout(self._time.left(_NEVER))
+                    self._time.keep(sock)
                 if reply_size is not None and len(reply) < reply_size:
                     raise EOFError(f"{len(reply)} of {reply_size} bytes, then the end of the stream")  # noqa: TRY301  # as recv would
         except BaseException:

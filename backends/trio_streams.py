@@ -97,19 +97,17 @@ class TrioStreams(Backend):
             nursery.cancel_scope.cancel()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        tcp = await trio.open_tcp_stream(address.host, address.port, local_address=options.source or None)
-        if tls is None:
-            return _Stream(tcp)
-        stream = trio.SSLStream(tcp, tls.context, server_hostname=tls.server_name)
-        try:
-            with trio.fail_after(options.handshake_timeout):
-                if options.go_ahead:
-                    require_go_ahead(options, await _exactly(tcp, len(options.go_ahead)))
-                await stream.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return _Stream(stream)
+        return _Stream(await _dial(address, tls, options))
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        async with await _dial(address, tls, options) as stream:
+            await stream.send_all(request)
+            reply = b""
+            while data := await stream.receive_some(at_a_time):
+                reply += data
+        return reply
 
     async def gather(self, *jobs: Main[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -157,6 +155,22 @@ class TrioStreams(Backend):
     async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[Address]:
         found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         return [Address(*entry[4][:2]) for entry in found]
+
+
+async def _dial(address: Address, tls: ClientTLS | None, options: Options) -> Stream:
+    tcp = await trio.open_tcp_stream(address.host, address.port, local_address=options.source or None)
+    if tls is None:
+        return tcp
+    stream = trio.SSLStream(tcp, tls.context, server_hostname=tls.server_name)
+    try:
+        with trio.fail_after(options.handshake_timeout):
+            if options.go_ahead:
+                require_go_ahead(options, await _exactly(tcp, len(options.go_ahead)))
+            await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 @asynccontextmanager

@@ -130,6 +130,9 @@ class Pieces(Blocking):
         for sock in self.left:
             sock.close()
 
+    # In parts, which are what can be broken.
+    ask = Backend.ask
+
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Line:
         connection = await super().connect(address, tls=tls, options=options)
         return self.line(connection._sock)  # type: ignore[attr-defined]  # the parent's own kind
@@ -361,6 +364,8 @@ class HidesItsTLS(Blocking):
 
 @caught_by("features_are_honest", "tls is not declared, and connect does something else")
 class DoesWithoutTLS(AsyncioSockets):
+    ask = Backend.ask
+
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         return await super().connect(address, tls=None, options=options)
 
@@ -476,22 +481,96 @@ class HasOneRound(Pieces):
     line = _OneRound
 
 
-@caught_by("client_repeats_its_rounds", "the server got b'abab-c'")
-class RepeatsItsOpening(Blocking):
-    async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        connection = await super().connect(address, tls=tls, options=options)
-        connection._sock.sendall(options.opening)  # type: ignore[attr-defined]  # the sound backend's own
-        return connection
-
-
 class _Unopened(Line):
     async def exchange(self, parts: Sequence[bytes], reply_size: int | None, rounds: int) -> bytes:
         return await super().exchange(parts[1:], reply_size, rounds)
 
 
 @caught_by("client_repeats_its_rounds", "EOFError")
-class ForgetsItsOpening(Pieces):
+class ForgetsItsFirstPart(Pieces):
     line = _Unopened
+
+
+# The client: whole conversations, where their parts are sound
+
+
+class _Asks(Blocking):
+    """Has conversations of one request by itself; whole it keeps the contract."""
+
+    nodelay = True
+
+    async def ask(
+        self, address: Address, request: bytes, at_a_time: int, *, tls: ClientTLS | None, options: Options
+    ) -> bytes:
+        if options.go_ahead:
+            return await super().ask(address, request, at_a_time, tls=tls, options=options)
+        plain = socket.create_connection(address, timeout=options.handshake_timeout)
+        if self.nodelay:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+        with plain if tls is None else self.secure(plain, tls) as sock:
+            sock.sendall(request)
+            reply = self.read(sock, at_a_time)
+            self.goodbye(sock)
+        return reply
+
+    def secure(self, sock: socket.socket, tls: ClientTLS) -> ssl.SSLSocket:
+        try:
+            return tls.context.wrap_socket(sock, server_hostname=tls.server_name, suppress_ragged_eofs=False)
+        except BaseException:
+            sock.close()
+            raise
+
+    def read(self, sock: socket.socket, at_a_time: int) -> bytes:
+        reply = b""
+        while data := sock.recv(at_a_time):
+            reply += data
+        return reply
+
+    def goodbye(self, sock: socket.socket) -> None:
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+
+
+@caught_by("client_refuses_an_unknown_authority", "was accepted")
+class AsksAnybody(_Asks):
+    def secure(self, sock: socket.socket, tls: ClientTLS) -> ssl.SSLSocket:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return super().secure(sock, replace(tls, context=context))
+
+
+@caught_by("client_uses_the_given_context", "the names asked for are")
+class AsksForNoName(_Asks):
+    def secure(self, sock: socket.socket, tls: ClientTLS) -> ssl.SSLSocket:
+        tls.context.check_hostname = False
+        return tls.context.wrap_socket(sock, suppress_ragged_eofs=False)
+
+
+@caught_by("client_reads_to_the_end", "before the end came")
+class AsksForOneChunk(_Asks):
+    def read(self, sock: socket.socket, at_a_time: int) -> bytes:
+        return sock.recv(at_a_time)
+
+
+@caught_by("client_reports_a_reset", "was returned as the reply")
+class AsksAndIgnoresResets(_Asks):
+    def read(self, sock: socket.socket, at_a_time: int) -> bytes:
+        reply = b""
+        with suppress(OSError):
+            while data := sock.recv(at_a_time):
+                reply += data
+        return reply
+
+
+@caught_by("client_says_goodbye", "instead of close_notify")
+class AsksAndLeaves(_Asks):
+    def goodbye(self, sock: socket.socket) -> None:
+        pass
+
+
+@caught_by("client_sets_nodelay", "TCP_NODELAY is off")
+class AsksAndDelays(_Asks):
+    nodelay = False
 
 
 @caught_by("client_returns_each_reply", "the server counted")

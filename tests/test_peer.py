@@ -185,7 +185,7 @@ def test_a_port_in_use_is_no_server() -> None:
 
 
 def test_a_task_survives_the_way_to_another_process(identity: Identity) -> None:
-    options = Options(nodelay=False, go_ahead=b"go\xff", source="127.0.0.2", opening=b"\x00\xff")
+    options = Options(nodelay=False, go_ahead=b"go\xff", source="127.0.0.2")
     task = replace(task_of("uvloop"), identity=identity, cpu=3, port=77, options=options)
     assert task_from(to_json(task)) == task
 

@@ -10,7 +10,7 @@ from loopmark.errors import FactsError, Kind, kind_of
 from loopmark.http1 import read_response
 from loopmark.spi import Backend
 from loopmark.timings import Timings
-from loopmark.traffic import Target, opening
+from loopmark.traffic import Target, conversing
 
 
 async def request_timings(backend: Backend, target: Target, *, connections: int, concurrency: int) -> Timings:
@@ -18,7 +18,7 @@ async def request_timings(backend: Backend, target: Target, *, connections: int,
 
     The target's talks take turns.
     """
-    talks = [(talk, opening(target, talk)) for talk in (target.talk, *target.others)]
+    talks = [(conversing(backend, target, talk), talk) for talk in (target.talk, *target.others)]
     work = iter(range(connections))
     clock = time.perf_counter
     right: list[tuple[float, int]] = []
@@ -27,14 +27,10 @@ async def request_timings(backend: Backend, target: Target, *, connections: int,
 
     async def worker() -> None:
         for number in work:
-            talk, options = talks[number % len(talks)]
+            converse, talk = talks[number % len(talks)]
             start = clock()
             try:
-                connection = await backend.connect(target.address, tls=target.tls, options=options)
-                try:
-                    reply = await connection.exchange(talk.parts, talk.reply_size, talk.rounds)
-                finally:
-                    await connection.close()
+                reply = await converse()
                 end = clock()
                 response = read_response(reply)
                 statuses.append(response.status)

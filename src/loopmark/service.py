@@ -39,6 +39,14 @@ class File(NamedTuple):
             raise OSError(errno.EIO, f"{sent} bytes of {self.size} are left", self.path)
 
 
+def fitting(message: bytes) -> int:
+    """Return how many bytes to read at a time who expects this message.
+
+    A round number, as anybody would write: a buffer of 64 KiB for four bytes costs more than to read them.
+    """
+    return 128 if len(message) < 128 else PIECE
+
+
 PIECE = 65536
 """Bytes of a file that are read and written at a time where it is copied, the same for all."""
 
@@ -135,6 +143,17 @@ class Talk:
     rounds: int = 1
     reply_parts: int = 1
 
+    @property
+    def request(self) -> bytes | None:
+        """What is sent if that is all: one part, once, and then the reply to the end of the stream; else None."""
+        once = len(self.parts) == 1 and self.rounds == 1 and self.reply_size is None
+        return self.parts[0] or None if once else None
+
+    @property
+    def at_a_time(self) -> int:
+        """How many bytes a client reads at a time where it does not know how many will come."""
+        return fitting(self.reply)
+
     def check(self, reply: bytes) -> None:
         """Raise ProtocolError unless the last reply is the right one, byte for byte.
 
@@ -186,7 +205,12 @@ class AnswerOnce(FixedRequest):
         What runs for each connection costs a server several times of what it costs in a loop: between two connections
         others have been in the caches.
         """
-        made = {"__init__": object.__init__, "_request": request, "_answer": Reply(reply, Then.CLOSE)}
+        made = {
+            "__init__": object.__init__,
+            "at_a_time": fitting(request),
+            "_request": request,
+            "_answer": Reply(reply, Then.CLOSE),
+        }
         return type(cls.__name__, (cls,), made)
 
     def answer(self) -> Reply:

@@ -72,12 +72,6 @@ class Options:
     """For a client's whole conversation, from connect to close; what takes longer has failed."""
     go_ahead: bytes = b""
     source: str = ""
-    opening: bytes = b""
-    """The first part of the conversation that a client is about to begin, where that is known; empty: it is not.
-
-    A client of callbacks may write it as the connection is made, which is where its documentation has it; the first
-    `exchange` is given it like any other part, and then does not write it again. Nobody has to.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +293,29 @@ class Backend(ABC):
 
         No scope, nursery or task outlives the call.
         """
+
+    async def ask(
+        self,
+        address: Address,
+        request: bytes,
+        at_a_time: int,  # noqa: ARG002  # the parts do without
+        *,
+        tls: ClientTLS | None,
+        options: Options,
+    ) -> bytes:
+        """Connect as `connect` does, send the request, read to the end of the stream, close; return what was read.
+
+        Where the library wants to be told how much to read at a time, it is `at_a_time` bytes, as with
+        `Service.at_a_time`; the reply may be longer.
+
+        This is the most common conversation of all. By its parts, as here, it costs what the shape of our contract
+        costs; those who write it as their library's documentation would have nothing between it and the library.
+        """
+        connection = await self.connect(address, tls=tls, options=options)
+        try:
+            return await connection.exchange((request,), None, 1)
+        finally:
+            await connection.close()
 
     @abstractmethod
     async def gather(self, *jobs: Main[None]) -> None:

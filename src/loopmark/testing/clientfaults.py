@@ -70,8 +70,9 @@ def client_refuses_bad_certificates(at: Ground) -> None:
             ("a certificate of another name", at.identity, replace(tls, server_name="elsewhere.invalid")),
         ):
             context = server_context(at.profile, shown)
-            with at.reference_server(pong, context) as server:
-                _fails(at, server.address, Kind.CERTIFICATE, what, tls=client)
+            for size in (None, len(PONG)):
+                with at.reference_server(pong, context) as server:
+                    _fails(at, server.address, Kind.CERTIFICATE, what, tls=client, reply_size=size)
 
 
 @clause(Where.TLS)
@@ -84,7 +85,8 @@ def client_tells_plaintext(at: Ground) -> None:
         peer.raw(_BANNER)
         peer.cut()
 
-    _all_fail(at, {"plaintext instead of TLS": (answer, Kind.TLS)})
+    for size in _SIZES:
+        _all_fail(at, {"plaintext instead of TLS": (answer, Kind.TLS)}, reply_size=size)
 
 
 @clause(Where.ALL)
@@ -208,9 +210,12 @@ def _in_every_phase(
     kinds: Kinds,
     only: Sequence[str] = (*_OF_THE_HANDSHAKE, *_AFTER_THE_HANDSHAKE),
 ) -> None:
-    """Do harm in each phase, to clients that read to the end of the stream, and to those that know the reply's size."""
+    """Do harm in each phase, to clients that read to the end of the stream, and to those that know the reply's size.
+
+    The former may `ask`, the latter have the conversation in parts.
+    """
     for phase, script in _phases(at, harm):
-        for size in _SIZES if phase in _AFTER_THE_HANDSHAKE else _SIZES[:1]:
+        for size in _SIZES:
             if phase in only:
                 _all_fail(at, {f"{what} {phase}": (script, kinds)}, reply_size=size)
 
@@ -323,7 +328,7 @@ def _fails(
 
 
 def _target(at: Ground, address: Address, reply_size: int | None, tls: ClientTLS | None = None) -> Target:
-    talk = Talk(parts=(PING,), reply=_REPLY if reply_size or tls is None else PONG, reply_size=reply_size)
+    talk = Talk(parts=(PING,), reply=PONG if tls else _REPLY, reply_size=reply_size)
     return Target(address=address, talk=talk, tls=tls or at.client_tls(), options=at.options)
 
 

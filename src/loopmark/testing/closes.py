@@ -22,6 +22,7 @@ from loopmark.testing.ground import (
     Clause,
     Ground,
     Where,
+    both_ways,
     calling,
     clause,
     expect,
@@ -34,6 +35,7 @@ from loopmark.wire import judge
 
 
 @clause(Where.ALL)
+@both_ways
 def client_says_goodbye(at: Ground) -> None:
     """`close` sends close_notify on TLS and ends the TCP stream, in both orders: the server first, the client first."""
 
@@ -55,6 +57,7 @@ def _goodbye(at: Ground, script: Callable[[Endpoint], None], reply_size: int | N
 
 
 @clause(Where.ALL)
+@both_ways
 def client_waits_for_nobody_to_close(at: Ground) -> None:
     """`close` does not wait for what the peer has not sent: the end of its TCP stream, say."""
     closed = threading.Event()
@@ -77,6 +80,7 @@ def client_waits_for_nobody_to_close(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def client_keeps_the_close_policy(at: Ground) -> None:
     """On the wire there are the conversation's bytes and the agreed end only, with the server's goodbye first."""
     talk = Talk(parts=(PING,), reply=PONG, reply_size=None)
@@ -120,6 +124,7 @@ def server_keeps_the_close_policy(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def client_leaves_nothing_behind(at: Ground) -> None:
     """After `run` no descriptor, thread or unclosed object is left, also of connections that failed."""
     tls = at.client_tls()

@@ -16,6 +16,7 @@ from loopmark.testing.ground import (
     Clause,
     Ground,
     Where,
+    both_ways,
     clause,
     expect,
     failure,
@@ -25,6 +26,7 @@ from loopmark.testing.resources import own_socket
 
 
 @clause(Where.FAMILIES)
+@both_ways
 def client_converses(at: Ground) -> None:
     """A client connects, with TLS completes one handshake, sends the request and returns the reply."""
     with at.reference_server(pong) as server:
@@ -36,6 +38,7 @@ def client_converses(at: Ground) -> None:
 
 
 @clause(Where.TLS)
+@both_ways
 def client_refuses_an_unknown_authority(at: Ground) -> None:
     """A certificate from an authority that the context does not trust is refused, as a certificate's fault."""
     tls = at.client_tls()
@@ -47,6 +50,7 @@ def client_refuses_an_unknown_authority(at: Ground) -> None:
 
 
 @clause(Where.TLS)
+@both_ways
 def client_refuses_a_wrong_name(at: Ground) -> None:
     """A certificate that does not name the server asked for is refused, as a certificate's fault."""
     tls = at.client_tls()
@@ -61,6 +65,7 @@ def _refused(at: Ground, tls: ClientTLS) -> None:
 
 
 @clause(Where.TLS)
+@both_ways
 def client_uses_the_given_context(at: Ground) -> None:
     """The handshake is made with the context that was given and asks for the server by name (SNI)."""
     context, tls = at.server_context(), at.client_tls()
@@ -76,6 +81,7 @@ def client_uses_the_given_context(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def client_connects_afresh(at: Ground) -> None:
     """Every `connect` makes a new connection, and on TLS a full handshake, even if the server offers tickets."""
     context, tls = at.server_context(), at.client_tls()
@@ -97,6 +103,7 @@ def client_connects_afresh(at: Ground) -> None:
 
 
 @clause(Where.ONCE_TLS)
+@both_ways
 def client_gives_up_on_a_silent_server(at: Ground) -> None:
     """A handshake that does not come to its end fails after `handshake_timeout`."""
     impatient = replace(at, options=replace(at.options, handshake_timeout=0.2))
@@ -140,18 +147,19 @@ def _same(what: str, told: object, real: object) -> None:
 
 
 @clause(Where.ONCE_PLAIN)
+@both_ways
 def client_sets_nodelay(at: Ground) -> None:
     """TCP_NODELAY is set on the client's socket when the options say so."""
 
-    async def main() -> int:
-        connection = await at.connect(server.address)
+    def look(peer: Endpoint) -> None:
+        peer.read(len(PING))
         with own_socket(remote=server.address) as sock:
-            nodelay = sock.getsockopt(IPPROTO_TCP, TCP_NODELAY)
-        await connection.close()
-        return nodelay
+            expect(sock.getsockopt(IPPROTO_TCP, TCP_NODELAY) != 0, "TCP_NODELAY is off")
+        peer.send(PONG)
+        peer.finish()
 
-    with at.reference_server(Endpoint.read_to_end) as server:
-        expect(at.backend.run(main) != 0, "TCP_NODELAY is off")
+    with at.reference_server(look) as server:
+        at.backend.run(lambda: at.visit(server.address))
 
 
 CLAUSES: tuple[Clause, ...] = (

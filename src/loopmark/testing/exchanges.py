@@ -15,6 +15,7 @@ from loopmark.testing.ground import (
     Clause,
     Ground,
     Where,
+    both_ways,
     clause,
     expect,
     failure,
@@ -22,6 +23,7 @@ from loopmark.testing.ground import (
 
 
 @clause(Where.ALL)
+@both_ways
 def client_returns_each_reply(at: Ground) -> None:
     """`exchange` returns what the server sent on this connection, not what it sent on another."""
     replies: list[bytes] = []
@@ -42,7 +44,7 @@ def client_returns_each_reply(at: Ground) -> None:
 
 @clause(Where.ALL)
 def client_repeats_its_rounds(at: Ground) -> None:
-    """With `rounds` the request is sent that often, an opening once, each after a reply; the last one is returned."""
+    """With `rounds` the request is sent that often, each after a reply; the last one is returned."""
     rounds = 4
 
     def echo(peer: Endpoint) -> None:
@@ -94,6 +96,7 @@ def client_waits_for_the_whole_reply(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def client_reads_to_the_end(at: Ground) -> None:
     """Without `reply_size` everything up to the end of the stream is returned."""
     chunks = [bytes([65 + number]) * 40_009 for number in range(8)]
@@ -136,6 +139,7 @@ def _failure(at: Ground, script: Callable[[Endpoint], None], reply_size: int | N
 
 
 @clause(Where.ALL)
+@both_ways
 def client_reports_a_reset(at: Ground) -> None:
     """A connection that is reset is a failure, with `reply_size` or without, during `exchange` or before."""
 

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import wraps
 from typing import Generic, TypeVar
 
 from loopmark.errors import TrafficError, translate
 from loopmark.ledger import Counts, Ledger
-from loopmark.service import AnswerOnce, Service
+from loopmark.service import AnswerOnce, Service, Talk
 from loopmark.spi import Address, Answer, Backend, ClientTLS, Connection, Feature, Options, Server, TLSProfile
 from loopmark.testing.endpoint import PATIENCE, Endpoint
 from loopmark.testing.peers import ReferenceServer, call, dial
 from loopmark.tls import Identity, client_tls, server_context
+from loopmark.traffic import Target, conversing
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ class Ground:
     options: Options = _OPTIONS
     datagrams: bool = False
     """Only for people."""
+    in_parts: bool = False
+    """Clients connect, exchange and close even where `ask` would do."""
 
     def __str__(self) -> str:
         what = f"TLS {self.profile.version}" if self.profile else "datagrams" if self.datagrams else "plain TCP"
@@ -127,12 +131,14 @@ class Ground:
         tls: ClientTLS | None = None,
     ) -> bytes:
         """Have one conversation on a new connection, as one that is timed."""
-        options = replace(self.options, opening=parts[0])
-        connection = await self.backend.connect(address, tls=tls or self.client_tls(), options=options)
-        try:
-            return await connection.exchange(parts, reply_size, rounds)
-        finally:
-            await connection.close()
+        talk = Talk(parts=tuple(parts), reply=b"", reply_size=reply_size, rounds=rounds)
+        target = Target(address=address, talk=talk, tls=tls or self.client_tls(), options=self.options)
+        if self.in_parts and talk.request is not None:
+            # What every backend has inherited.
+            return await Backend.ask(
+                self.backend, address, talk.request, talk.at_a_time, tls=target.tls, options=self.options
+            )
+        return await conversing(self.backend, target, talk)()
 
     def serve(
         self,
@@ -240,6 +246,18 @@ class Clause:
     def promise(self) -> str:
         """What is promised, as one sentence."""
         return (self.check.__doc__ or "").strip()
+
+
+def both_ways(check: Callable[[Ground], None]) -> Callable[[Ground], None]:
+    """Check a client twice: by `ask`, if it has one of its own, and by `connect`, `exchange` and `close`."""
+
+    @wraps(check)
+    def check_both(at: Ground) -> None:
+        check(at)
+        if type(at.backend).ask is not Backend.ask:
+            check(replace(at, in_parts=True))
+
+    return check_both
 
 
 def clause(where: Where, *, needs: Feature | None = None) -> Callable[[Callable[[Ground], None]], Clause]:
