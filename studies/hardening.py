@@ -31,7 +31,8 @@ def verdicts_table(found: Found) -> str:
     faster = [each for each in found.values() if verdict(each, MARGIN) is Verdict.FASTER]
     ends = (
         f"Equivalent at a margin of {MARGIN:.1%}: {len(same)} of {len(found)}, {reached(len(same) == len(found))}. "
-        f"Slower by more than that: {len(slower)}; faster: {len(faster)}; with an interval that holds 1: "
+        f"Slower by more than that: {len(slower)}; faster: {len(faster)}; not slower by more than that, whatever else: "
+        f"{sum(_is_no_slower(each) for each in found.values())}; with an interval that holds 1: "
         f"{sum(_holds_1(each) for each in found.values())}."
     )
     return paragraphs(*per_benchmark(found), ends)
@@ -39,6 +40,11 @@ def verdicts_table(found: Found) -> str:
 
 def _holds_1(estimate: Estimate) -> bool:
     return estimate.low is not None and estimate.high is not None and estimate.low <= 1 <= estimate.high
+
+
+def _is_no_slower(estimate: Estimate) -> bool:
+    """Tell whether the interval ends within the margin, wherever it begins."""
+    return estimate.high is not None and estimate.high <= 1 + MARGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
