@@ -7,9 +7,8 @@ one: with True it would send no close_notify at all. Its `aclose` sends ours and
 import logging
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import trio
@@ -64,7 +63,7 @@ class TrioStreams(Backend):
                 await handle(trio.SSLStream(tcp, tls, server_side=True))
 
         async def handle(stream: Stream) -> None:
-            service = accept(lambda: _soon(lambda: _facts(stream)))
+            service = accept(lambda: _facts(stream))
             try:
                 async with stream:
                     if isinstance(stream, trio.SSLStream):
@@ -264,15 +263,6 @@ class _DatagramSocket(Datagrams):
 
     def facts(self) -> Facts:
         return Facts.read(loop="trio", transport=self._sock, sock=None)
-
-
-def _soon(facts: Callable[[], Facts]) -> Facts:
-    """Read facts in another thread than trio's: OpenSSL counts a handshake a moment before trio calls it done."""
-    for _ in range(1000):
-        with suppress(trio.NeedHandshakeError):
-            return facts()
-        time.sleep(0.001)
-    return facts()
 
 
 def _facts(stream: Stream) -> Facts:

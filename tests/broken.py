@@ -130,9 +130,6 @@ class Pieces(Blocking):
         for sock in self.left:
             sock.close()
 
-    # In parts, which are what can be broken.
-    ask = Backend.ask
-
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Line:
         connection = await super().connect(address, tls=tls, options=options)
         return self.line(connection._sock)  # type: ignore[attr-defined]  # the parent's own kind
@@ -364,8 +361,6 @@ class HidesItsTLS(Blocking):
 
 @caught_by("features_are_honest", "tls is not declared, and connect does something else")
 class DoesWithoutTLS(AsyncioSockets):
-    ask = Backend.ask
-
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         return await super().connect(address, tls=None, options=options)
 
@@ -382,13 +377,27 @@ class DialsTwice(Blocking):
         return await super().connect(address, tls=tls, options=options)
 
 
+def _unverified(tls: ClientTLS | None) -> ClientTLS | None:
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return replace(tls, context=context)
+
+
 @caught_by("client_refuses_an_unknown_authority", "was accepted")
 class SkipsVerification(Blocking):
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
-        if tls is not None:
-            tls = ClientTLS(context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), server_name=tls.server_name)
-            tls.context.check_hostname, tls.context.verify_mode = False, ssl.CERT_NONE
-        return await super().connect(address, tls=tls, options=options)
+        return await super().connect(address, tls=_unverified(tls), options=options)
+
+
+@caught_by("client_refuses_an_unknown_authority", "was accepted")
+class SkipsVerificationInParts(Blocking):
+    # Sound, so that only who does not ask meets the fault.
+    ask = Blocking.ask
+
+    async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
+        return await super().connect(address, tls=_unverified(tls), options=options)
 
 
 @caught_by("client_refuses_a_wrong_name", "was accepted")

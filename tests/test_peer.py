@@ -1,5 +1,6 @@
 """The server's process: it gets ready, answers, and ends when nobody is left to ask."""
 
+import io
 import os
 import socket
 import subprocess
@@ -14,11 +15,13 @@ import pytest
 from loopmark import peer
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError
+from loopmark.ledger import Ledger
 from loopmark.peer import Handle, LoopWitness, ServerEndedError, read_address, read_backlog, spawned
 from loopmark.registry import registry
-from loopmark.spi import Address, Options, Server
+from loopmark.service import AnswerOnce
+from loopmark.spi import Address, Facts, Options, Server, TLSProfile
 from loopmark.task import Task, task_from, to_json
-from loopmark.tls import Identity
+from loopmark.tls import Identity, server_context
 
 CASE = Case(benchmark="tcp_pingpong", concurrency=2, role=Role.BOTH, peer=None, cores=Cores.ANY, tls=None)
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
@@ -188,6 +191,31 @@ def test_a_task_survives_the_way_to_another_process(identity: Identity) -> None:
     options = Options(nodelay=False, go_ahead=b"go\xff", source="127.0.0.2")
     task = replace(task_of("uvloop"), identity=identity, cpu=3, port=77, options=options)
     assert task_from(to_json(task)) == task
+
+
+def test_facts_are_read_once_the_library_knows_that_the_handshake_is_over(identity: Identity) -> None:
+    plain = Facts(loop="none", transport="mem", nodelay=True)
+    answers = iter((ValueError("too early"), plain, replace(plain, tls_version="TLSv1.3"), plain))
+
+    def read() -> Facts:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ledger = Ledger(lambda: AnswerOnce(b"PING", b"PONG"))
+    ledger.accept(read)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = peer._Answers(
+            ledger,
+            Server(listeners=(listener,)),
+            server_context(TLSProfile(), identity),
+            LoopWitness(registry().contender("blocking").load()),
+            io.BytesIO(b"facts\n"),
+            io.BytesIO(),
+            counted=True,
+        )
+        assert answering._facts()["tls_version"] == "TLSv1.3"
 
 
 # Placement

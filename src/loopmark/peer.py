@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from typing import Any, BinaryIO, NoReturn
 from loopmark import network, procfs, tls
 from loopmark.errors import FactsError, LoopmarkError
 from loopmark.ledger import Ledger
-from loopmark.spi import Address, Answer, Backend, LoopFactory, Server
+from loopmark.spi import Address, Answer, Backend, Facts, LoopFactory, Server
 from loopmark.task import Task, task_from, to_json
 
 # struct tcp_info: tcpi_sacked holds a listening socket's backlog (net/ipv4/tcp.c, tcp_get_info).
@@ -175,7 +176,7 @@ class _Answers:
         }
 
     def _facts(self) -> dict[str, Any]:
-        facts = self._ledger.facts()
+        facts = self._shaken()
         if facts is not None:
             self._loops.check(facts.loop)
         return {
@@ -183,6 +184,19 @@ class _Answers:
             "backlog": read_backlog(self._server.listeners[0]),
             "openssl": ssl.OPENSSL_VERSION,
         }
+
+    def _shaken(self) -> Facts | None:
+        """Read the newest connection's facts once its handshake is over, to its library, too; None before the first.
+
+        OpenSSL counts a handshake a moment before it calls it done. Until then libraries raise, or know no version.
+        """
+        for _ in range(1_000):
+            with contextlib.suppress(Exception):
+                facts = self._ledger.facts()
+                if facts is None or self._context is None or facts.tls_version is not None:
+                    return facts
+            time.sleep(0.001)
+        return self._ledger.facts()
 
     def _settle(self) -> dict[str, Any]:
         settle()

@@ -270,6 +270,12 @@ class Backend(ABC):
     churn: Callable[..., Coroutine[Any, Any, int]] | None = None
     """A hand-written replacement of `loopmark.traffic.churn`; None for every contender."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let who changes `connect`, and does not say how to `ask`, ask in parts: nothing may go around the change."""
+        super().__init_subclass__(**options)
+        if "connect" in vars(cls) and "ask" not in vars(cls):
+            cls.ask = Backend.ask  # type: ignore[method-assign]  # what it would have without the class between
+
     def __init__(self, loop_factory: LoopFactory | None = None) -> None:
         self.loop_factory = loop_factory
 
