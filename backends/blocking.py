@@ -52,6 +52,7 @@ class Blocking(Backend):
         self._time = _Time()
         # How many ends there are: without any, as where things are timed, no thread is asked for its own.
         self._bounds = 0
+        self._counting = threading.Lock()
 
     def run(self, main: Main[T], /) -> T:
         try:
@@ -215,11 +216,13 @@ class Blocking(Backend):
         before = own.end, own.late
         # An earlier end stays.
         own.end, own.late = min(own.end, now + seconds), min(own.late, now + seconds / 2)
-        self._bounds += 1
+        with self._counting:
+            self._bounds += 1
         try:
             return await job()
         finally:
-            self._bounds -= 1
+            with self._counting:
+                self._bounds -= 1
             own.end, own.late = before
 
     def limiter(self, slots: int, /) -> Limiter:

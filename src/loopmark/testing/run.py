@@ -18,6 +18,7 @@ from loopmark.testing.ground import (
     Ground,
     NotApplicable,
     Where,
+    both_ways,
     clause,
     expect,
     failure,
@@ -104,6 +105,7 @@ def sleep_lets_others_run(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def gather_runs_all_at_once(at: Ground) -> None:
     """`gather` runs all its jobs at once: a server that answers nobody before everybody has asked is satisfied."""
     everybody = threading.Barrier(JOBS)
@@ -134,6 +136,7 @@ def gather_runs_all_at_once(at: Ground) -> None:
 
 
 @clause(Where.ALL)
+@both_ways
 def gather_raises_the_first_failure(at: Ground) -> None:
     """The first job that fails ends the others, wherever they wait, and `gather` raises what it raised."""
     asked = threading.Semaphore(0)
@@ -174,6 +177,7 @@ def gather_raises_the_first_failure(at: Ground) -> None:
 
 
 @clause(Where.ONCE)
+@both_ways
 def within_ends_what_takes_too_long(at: Ground) -> None:
     """`within` returns what its job does, and ends one that takes too long, alone or in `gather`, as a timeout."""
     value = object()

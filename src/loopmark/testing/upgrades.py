@@ -24,6 +24,7 @@ from loopmark.testing.ground import (
     Clause,
     Ground,
     Where,
+    both_ways,
     calling,
     clause,
     expect,
@@ -62,6 +63,7 @@ def server_says_the_go_ahead_first(at: Ground) -> None:
 
 
 @clause(Where.UPGRADES, needs=Feature.START_TLS)
+@both_ways
 def client_waits_for_the_go_ahead(at: Ground) -> None:
     """A client says nothing before it has the whole go-ahead, and then begins TLS."""
     context = at.server_context()
@@ -81,6 +83,7 @@ def client_waits_for_the_go_ahead(at: Ground) -> None:
 
 
 @clause(Where.UPGRADES, needs=Feature.START_TLS)
+@both_ways
 def client_refuses_another_go_ahead(at: Ground) -> None:
     """Other bytes than the go-ahead are a failure of the kind `protocol`, a cut one of `eof`; no byte is sent then."""
 
@@ -156,6 +159,7 @@ def _say_at_once(sock: socket.socket, tls: ClientTLS, request: bytes) -> bytes:
 
 
 @clause(Where.UPGRADES, needs=Feature.START_TLS)
+@both_ways
 def failed_upgrades_leave_nothing_behind(at: Ground) -> None:
     """An upgrade that fails after the go-ahead leaves no descriptor, thread or unclosed object, on either side."""
     at.backend.run(lambda: at.backend.sleep(0))
