@@ -5,9 +5,10 @@ from pathlib import Path
 from statistics import median
 
 import shelf
+from catalogue import USUAL
 from loopmark.stats import Estimate, change_interval
 from series import Series, joined, series_of, titled
-from tables import NOTHING, change, reached, table
+from tables import NOTHING, change, paragraphs, reached, table
 
 AGREEING, FAULTS_AGREEING = 0.01, 1.0
 """Ratios that differ by no more than this share, faults per connection by no more than this number."""
@@ -18,7 +19,8 @@ def rendered(results: Path) -> str:
     lines = {(line.variant, line.case): _joined(results, "accuracy", line.name) for line in shelf.lines("accuracy")}
     cases = dict.fromkeys(case for _, case in lines)
     pairs = [(lines["forked", case], lines["fresh", case]) for case in cases]
-    return agreement_table([(forked, fresh) for forked, fresh in pairs if forked and fresh])
+    both = [(forked, fresh) for forked, fresh in pairs if forked and fresh]
+    return paragraphs(_origin(results, "accuracy"), agreement_table(both))
 
 
 def agreement_table(pairs: Sequence[tuple[Series, Series]]) -> str:
@@ -46,13 +48,13 @@ def agreement_table(pairs: Sequence[tuple[Series, Series]]) -> str:
 
 
 def circumstances(results: Path) -> str:
-    """Render the study `circumstances`: what each change does to the ratios of the study `precision`."""
-    usual = {line.case: _joined(results, "precision", line.name) for line in shelf.lines("precision")}
+    """Render the study `circumstances`: what each change does to the ratios, against nothing changed."""
     found: dict[str, dict[str, Series]] = {}
     for line in shelf.lines("circumstances"):
         if there := _joined(results, "circumstances", line.name):
             found.setdefault(line.variant, {})[line.case] = there
-    return circumstances_table({case: each for case, each in usual.items() if each}, found)
+    usual = found.pop(USUAL, {})
+    return paragraphs(_origin(results, "circumstances"), circumstances_table(usual, found))
 
 
 def circumstances_table(usual: Mapping[str, Series], found: Mapping[str, Mapping[str, Series]]) -> str:
@@ -76,6 +78,10 @@ def median_faults(series: Series, arm: str) -> float | None:
     """Return an arm's minor faults per connection, the median over blocks; None where they cannot be counted."""
     found = [each for row in series.faults if (each := row[arm]) is not None]
     return median(found) if found else None
+
+
+def _origin(results: Path, study: str) -> str:
+    return shelf.origin([each for line in shelf.lines(study) for each in shelf.campaigns(results, study, line.name)])
 
 
 def _joined(results: Path, study: str, line: str) -> Series | None:

@@ -72,6 +72,9 @@ FULL_SECONDS = {"both-1": 180, "server-100": 240, "client-100": 240}
 
 PRELOADED = {"LOOPMARK_STUDY": "preload"}
 
+USUAL = "usual"
+"""The variant in which nothing is changed: it takes turns with the others, so that they share the machine's moods."""
+
 
 def _campaigns(
     *arguments: str,
@@ -111,7 +114,9 @@ _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
 HAND, BEFORE = "hand-", "before-"
 """Begin the labels of hand-written code, and of contenders before they were hardened."""
 
-_AT_100 = {case: FULL_SECONDS[case] for case in ("server-100", "client-100")}
+_HALF = dict.fromkeys(CASES, 120)
+_HALF_AT_100 = dict.fromkeys(("server-100", "client-100"), 120)
+"""Shorter and more campaigns, so that twenty lines come closer together in time."""
 
 _BUSY = Path(__file__).parent / "busy.py"
 _KNOWN = ("--plugin", str(_BUSY), "--baseline", "asyncio-short", "-b", "asyncio-long", *TO_THE_END)
@@ -229,20 +234,23 @@ STUDIES: Mapping[str, Study] = {
     "accuracy": Study(
         question="Do forked processes give the ratios that fresh ones give?",
         lines=(
-            *_campaigns(*TO_THE_END, cases=dict.fromkeys(CASES, 600), wanted=3, variant="forked"),
-            *_campaigns(*TO_THE_END, "--fresh", cases=dict.fromkeys(CASES, 600), wanted=3, variant="fresh"),
+            *_campaigns(*TO_THE_END, cases=dict.fromkeys(CASES, 300), wanted=6, variant="forked"),
+            *_campaigns(*TO_THE_END, "--fresh", cases=dict.fromkeys(CASES, 300), wanted=6, variant="fresh"),
         ),
     ),
     "circumstances": Study(
         question="What do preloading, placement, peer, garbage collection, io_uring and the build do to the ratios?",
         lines=(
-            *_campaigns(*_AS_USUAL, wanted=2, variant="preloaded", environment=PRELOADED),
-            *_campaigns(*_AS_USUAL, wanted=2, variant="one-core", cases=_AT_100, prefix=("taskset", "--cpu-list", "0")),
-            *_campaigns(*_AS_USUAL, "--peer", "asyncio-protocol", cases=_AT_100, wanted=2, variant="asyncio-peer"),
-            *_campaigns(*_AS_USUAL, wanted=2, variant="no-gc", environment={"LOOPMARK_STUDY": "no-gc"}),
-            *_campaigns(*_AS_USUAL, wanted=2, variant="io-uring", environment={"UV_USE_IO_URING": "1"}),
-            *_campaigns(*_AS_USUAL, wanted=2, variant="no-io-uring", environment={"UV_USE_IO_URING": "0"}),
-            *_campaigns(*_AS_USUAL, wanted=2, variant="other-python", other_python=True),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant=USUAL),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant="preloaded", environment=PRELOADED),
+            *_campaigns(
+                *_AS_USUAL, cases=_HALF_AT_100, wanted=4, variant="one-core", prefix=("taskset", "--cpu-list", "0")
+            ),
+            *_campaigns(*_AS_USUAL, "--peer", "asyncio-protocol", cases=_HALF_AT_100, wanted=4, variant="asyncio-peer"),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant="no-gc", environment={"LOOPMARK_STUDY": "no-gc"}),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant="io-uring", environment={"UV_USE_IO_URING": "1"}),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant="no-io-uring", environment={"UV_USE_IO_URING": "0"}),
+            *_campaigns(*_AS_USUAL, cases=_HALF, wanted=4, variant="other-python", other_python=True),
         ),
     ),
 }
