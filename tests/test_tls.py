@@ -17,6 +17,16 @@ X25519 = 0x001D
 SECP256R1 = 0x0017
 KEY_SHARE = b"\x00\x33"
 
+PREFERS_A_HYBRID = ssl.OPENSSL_VERSION_INFO >= (3, 5)
+
+
+def sets(group: str) -> bool:
+    """Tell whether this Python can set a context's one group."""
+    with suppress(ssl.SSLError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ecdh_curve(group)
+        return True
+    return False
+
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -172,6 +182,34 @@ def test_the_group_is_the_one_of_the_profile(identity: Identity, version: str, g
     assert group_of(pair.to_client, version) == number
 
 
+@pytest.fixture
+def only_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that can set elliptic curves only."""
+    set_curve = ssl.SSLContext.set_ecdh_curve
+
+    def refuse(context: ssl.SSLContext, name: str) -> None:
+        if name == "X25519":
+            raise ssl.SSLError("unknown group")
+        set_curve(context, name)
+
+    monkeypatch.setattr(ssl.SSLContext, "set_ecdh_curve", refuse)
+
+
+@pytest.mark.skipif(PREFERS_A_HYBRID, reason="this OpenSSL prefers another group by itself")
+@pytest.mark.parametrize("version", tls.VERSIONS)
+@pytest.mark.usefixtures("only_curves")
+def test_x25519_is_agreed_on_where_python_cannot_set_it(identity: Identity, version: str) -> None:
+    assert group_of(connected(identity, TLSProfile(version=version)).to_client, version) == X25519
+
+
+@pytest.mark.usefixtures("only_curves")
+def test_x25519_is_refused_where_nobody_would_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", (3, 5, 0, 0, 0))
+    with pytest.raises(UsageError, match="no group 'X25519' that Python can set; try prime256v1 or secp384r1"):
+        tls.check(TLSProfile())
+
+
+@pytest.mark.skipif(not sets("X25519"), reason="this Python cannot set the one group")
 def test_a_tls_1_3_client_offers_no_other_group(identity: Identity) -> None:
     pair = Pair(
         tls.server_context(TLSProfile(group="prime256v1"), identity),

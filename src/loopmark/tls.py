@@ -14,6 +14,9 @@ from loopmark.spi import ClientTLS, TLSProfile
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
+GROUPS = ("X25519", "prime256v1", "secp384r1")
+"""For those who ask for what is not there; OpenSSL has more."""
+
 MOST_TICKETS = 16
 """Far more than any server sends; a context would take any number."""
 
@@ -161,9 +164,19 @@ def _check_cipher(profile: TLSProfile) -> None:
 
 
 def _set_group(context: ssl.SSLContext, profile: TLSProfile) -> None:
-    try:
-        context.set_ecdh_curve(profile.group)
-    except (ValueError, ssl.SSLError) as error:
+    if not _will_have(context, profile.group):
+        there_are = [each for each in GROUPS if _will_have(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), each)]
         raise UsageError(
-            f"OpenSSL here has no group {profile.group!r} that Python can set; try X25519 or prime256v1"
-        ) from error
+            f"OpenSSL here has no group {profile.group!r} that Python can set; try {' or '.join(there_are)}"
+        )
+
+
+def _will_have(context: ssl.SSLContext, group: str) -> bool:
+    """Let a context agree on this group, and tell whether it will."""
+    try:
+        context.set_ecdh_curve(group)
+    except (ValueError, ssl.SSLError):
+        # Some Python 3.11, as Debian 12's 3.11.2, can set elliptic curves only, and X25519 is none to OpenSSL
+        # (python/cpython#77063). Before 3.5 OpenSSL prefers it by itself; the witness on the wire sees whether it did.
+        return group == GROUPS[0] and ssl.OPENSSL_VERSION_INFO < (3, 5)
+    return True
