@@ -8,8 +8,9 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 
 from loopmark.service import CLOSE, PIECE, File, Service, Then
 from loopmark.spi import (
@@ -47,12 +48,11 @@ class AsyncioProtocol(AsyncioDatagrams):
     ) -> AsyncIterator[Server]:
         loop = asyncio.get_running_loop()
         connections: set[asyncio.Transport] = set()
-        at_once = None if options.go_ahead else tls
-        side: Callable[[], _ServerSide] = partial(_ServerSide, accept, loop, connections)
-        if tls is not None and options.go_ahead:
-            side = partial(_UpgradedServerSide, accept, loop, connections, tls, options)
+        upgrading = tls is not None and bool(options.go_ahead)
+        at_once = None if upgrading else tls
+        serving = _Serving(accept, loop, connections, tls, options)
         server = await loop.create_server(
-            side,
+            (_UpgradedServerSide if upgrading else _ServerSide).of(serving),
             address.host,
             address.port,
             ssl=at_once,
@@ -138,23 +138,36 @@ async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: Clie
     return side
 
 
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What all connections of a server share."""
+
+    accept: Accept
+    loop: asyncio.AbstractEventLoop
+    connections: set[asyncio.Transport]
+    tls: ssl.SSLContext | None
+    """For those who upgrade."""
+    options: Options
+
+
 class _ServerSide(asyncio.Protocol):
-    __slots__ = ("_accept", "_connections", "_full", "_loop", "_service", "_task", "transport")
+    serving: ClassVar[_Serving]
     _service: Service
     _task: asyncio.Task[None]
+    _full: asyncio.Future[None] | None = None
     transport: asyncio.Transport
 
-    def __init__(self, accept: Accept, loop: asyncio.AbstractEventLoop, connections: set[asyncio.Transport]) -> None:
-        self._accept = accept
-        self._loop = loop
-        self._connections = connections
-        self._full: asyncio.Future[None] | None = None
+    @classmethod
+    def of(cls, serving: _Serving) -> Callable[[], Self]:
+        """Return a class of one server's connections, so that no `__init__` runs for each of them."""
+        return type(cls.__name__, (cls,), {"serving": serving})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Only now, because a protocol whose handshake fails hears of nothing, not even of the loss.
         self.transport = transport  # type: ignore[assignment]  # a Transport, as for every Protocol
-        self._service = self._accept(self._facts)
-        self._connections.add(self.transport)
+        serving = self.serving
+        self._service = serving.accept(self._facts)
+        serving.connections.add(self.transport)
 
     def data_received(self, data: bytes) -> None:
         reply = self._service.receive(data)
@@ -163,7 +176,7 @@ class _ServerSide(asyncio.Protocol):
         if reply.file is not None:
             meanwhile = _Meanwhile(self)
             self.transport.set_protocol(meanwhile)
-            self._task = self._loop.create_task(self._send_file(reply.file, reply.then, meanwhile))
+            self._task = self.serving.loop.create_task(self._send_file(reply.file, reply.then, meanwhile))
         elif reply.then is CLOSE:
             self.transport.close()
 
@@ -173,7 +186,7 @@ class _ServerSide(asyncio.Protocol):
             self.data_received(b"")
 
     def pause_writing(self) -> None:
-        self._full = self._loop.create_future()
+        self._full = self.serving.loop.create_future()
 
     def resume_writing(self) -> None:
         if self._full is not None:
@@ -183,7 +196,7 @@ class _ServerSide(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._full is not None:
             self.resume_writing()
-        self._connections.discard(self.transport)
+        self.serving.connections.discard(self.transport)
         self._service.lost(error)
 
     async def _send_file(self, file: File, then: Then, meanwhile: "_Meanwhile") -> None:
@@ -191,7 +204,7 @@ class _ServerSide(asyncio.Protocol):
             # As asyncio has no files of its own, reading one blocks, for all contenders alike.
             with open(file.path, "rb") as stream:  # noqa: ASYNC230, PTH123  # see above; the fastest of equal ways
                 if file.zero_copy:
-                    sent = await self._loop.sendfile(self.transport, stream, 0, file.size, fallback=False)
+                    sent = await self.serving.loop.sendfile(self.transport, stream, 0, file.size, fallback=False)
                 else:
                     sent = await self._copy(stream, file.size)
             file.expect(sent)
@@ -225,7 +238,7 @@ class _ServerSide(asyncio.Protocol):
         return sent
 
     def _facts(self) -> Facts:
-        return _facts(self._loop, self.transport)
+        return _facts(self.serving.loop, self.transport)
 
 
 class _Meanwhile(asyncio.Protocol):
@@ -261,25 +274,13 @@ class _Meanwhile(asyncio.Protocol):
 class _UpgradedServerSide(_ServerSide):
     """Sends the go-ahead and upgrades to TLS."""
 
-    __slots__ = ("_context", "_early", "_options")
-
-    def __init__(
-        self,
-        accept: Accept,
-        loop: asyncio.AbstractEventLoop,
-        connections: set[asyncio.Transport],
-        context: ssl.SSLContext,
-        options: Options,
-    ) -> None:
-        super().__init__(accept, loop, connections)
-        self._context = context
-        self._options = options
-        # What comes with the end of the handshake is here before `start_tls` has told of its new transport.
-        self._early: list[bytes] | None = []
+    _early: list[bytes] | None
+    """What comes with the end of the handshake is here before `start_tls` has told of its new transport."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._task = self._loop.create_task(self._begin_tls())
+        self._early = []
+        self._task = self.serving.loop.create_task(self._begin_tls())
 
     def data_received(self, data: bytes) -> None:
         if self._early is None:
@@ -288,16 +289,18 @@ class _UpgradedServerSide(_ServerSide):
             self._early.append(data)
 
     async def _begin_tls(self) -> None:
+        context, options = self.serving.tls, self.serving.options
+        assert context is not None
         # Only now, and nothing is awaited in between: the client's first record must find the TLS layer there.
-        self.transport.write(self._options.go_ahead)
+        self.transport.write(options.go_ahead)
         try:
-            secure = await self._loop.start_tls(
+            secure = await self.serving.loop.start_tls(
                 self.transport,
                 self,
-                self._context,
+                context,
                 server_side=True,
-                ssl_handshake_timeout=self._options.handshake_timeout,
-                ssl_shutdown_timeout=self._options.close_timeout,
+                ssl_handshake_timeout=options.handshake_timeout,
+                ssl_shutdown_timeout=options.close_timeout,
             )
         except OSError as error:  # ssl.SSLError is one
             self.connection_lost(error)
@@ -306,8 +309,8 @@ class _UpgradedServerSide(_ServerSide):
             # So asyncio, or uvloop, tells of a transport that was aborted in its handshake, as on leaving.
             self.connection_lost(None)
             return
-        self._connections.discard(self.transport)
-        self._connections.add(secure)
+        self.serving.connections.discard(self.transport)
+        self.serving.connections.add(secure)
         self.transport, early, self._early = secure, self._early or (), None
         for data in early:
             super().data_received(data)
