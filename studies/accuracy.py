@@ -14,30 +14,46 @@ AGREEING, FAULTS_AGREEING = 0.01, 1.0
 """Ratios that differ by no more than this share, faults per connection by no more than this number."""
 
 
+NAMES = {
+    "whole": "forked, whole values",
+    "fresh": "fresh, whole values",
+    "sliced": "forked, slices",
+}
+"""What the variants of the study `accuracy` are."""
+
+
 def rendered(results: Path) -> str:
-    """Render the study `accuracy`: every contender forked and fresh."""
+    """Render the study `accuracy`: what becomes of every contender in fresh processes, and in slices."""
     lines = {(line.variant, line.case): _joined(results, "accuracy", line.name) for line in shelf.lines("accuracy")}
     cases = dict.fromkeys(case for _, case in lines)
-    pairs = [(lines["forked", case], lines["fresh", case]) for case in cases]
-    both = [(forked, fresh) for forked, fresh in pairs if forked and fresh]
-    return paragraphs(_origin(results, "accuracy"), agreement_table(both))
+    tables = []
+    for variant in ("fresh", "sliced"):
+        pairs = [(lines["whole", case], lines[variant, case]) for case in cases]
+        both = [(before, after) for before, after in pairs if before and after]
+        if both:
+            tables.append(agreement_table(both, NAMES["whole"], NAMES[variant]))
+    return paragraphs(_origin(results, "accuracy"), *tables) if tables else "No campaigns yet."
 
 
-def agreement_table(pairs: Sequence[tuple[Series, Series]]) -> str:
-    """Render each contender of each case in a row: what the ratio changes by from forked to fresh, and the faults."""
+def agreement_table(pairs: Sequence[tuple[Series, Series]], before: str, after: str) -> str:
+    """Render each contender of each case: what the ratio changes by from `before` to `after`, and the faults."""
     rows, changes, faults = [], [], []
-    for forked, fresh in pairs:
-        for arm in forked.arms:
-            if arm not in fresh.arms:
+    for old, new in pairs:
+        for arm in old.arms:
+            if arm not in new.arms:
                 continue
-            before, after = median_faults(forked, arm), median_faults(fresh, arm)
-            faults += [abs(after - before)] if before is not None and after is not None else []
-            moved = changed(forked, fresh, arm) if arm != forked.baseline else None
+            there, here = median_faults(old, arm), median_faults(new, arm)
+            faults += [abs(here - there)] if there is not None and here is not None else []
+            moved = changed(old, new, arm) if arm != old.baseline else None
             changes += [max(moved.ratio, 1 / moved.ratio) - 1] if moved else []
-            rows.append([titled(forked.case), arm, change(moved) if moved else NOTHING, *map(_shown, (before, after))])
-    if not rows:
-        return "No campaigns yet."
-    headers = ("case", "contender", "ratio to the baseline, fresh against forked", "faults forked", "faults fresh")
+            rows.append([titled(old.case), arm, change(moved) if moved else NOTHING, *map(_shown, (there, here))])
+    headers = (
+        "case",
+        "contender",
+        f"ratio to the baseline: {after}, against {before}",
+        "faults before",
+        "faults after",
+    )
     ends = (
         f"Every ratio within 1 %: {reached(max(changes, default=0.0) <= AGREEING)} "
         f"(largest {100 * max(changes, default=0.0):.2f} %). "

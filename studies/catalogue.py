@@ -71,6 +71,7 @@ TO_THE_END = ("--target", "0.01%")
 FULL_SECONDS = {"both-1": 180, "server-100": 240, "client-100": 240}
 
 PRELOADED = {"LOOPMARK_STUDY": "preload"}
+WHOLE = {"LOOPMARK_STUDY": "whole-values"}
 
 USUAL = "usual"
 """The variant in which nothing is changed: it takes turns with the others, so that they share the machine's moods."""
@@ -114,6 +115,7 @@ _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
 HAND, BEFORE = "hand-", "before-"
 """Begin the labels of hand-written code, and of contenders before they were hardened."""
 
+_FIVE_MINUTES = dict.fromkeys(CASES, 300)
 _HALF = dict.fromkeys(CASES, 120)
 _HALF_AT_100 = dict.fromkeys(("server-100", "client-100"), 120)
 """Shorter and more campaigns, so that twenty lines come closer together in time."""
@@ -232,10 +234,11 @@ STUDIES: Mapping[str, Study] = {
         lines=tuple(_campaigns(*_KNOWN, cases={"both-1": 120, "client-100": 120}, wanted=3)),
     ),
     "accuracy": Study(
-        question="Do forked processes give the ratios that fresh ones give?",
+        question="Do forked processes give the ratios that fresh ones give, and slices those of whole values?",
         lines=(
-            *_campaigns(*TO_THE_END, cases=dict.fromkeys(CASES, 300), wanted=6, variant="forked"),
-            *_campaigns(*TO_THE_END, "--fresh", cases=dict.fromkeys(CASES, 300), wanted=6, variant="fresh"),
+            *_campaigns(*TO_THE_END, cases=_FIVE_MINUTES, wanted=4, variant="sliced"),
+            *_campaigns(*TO_THE_END, cases=_FIVE_MINUTES, wanted=4, variant="whole", environment=WHOLE),
+            *_campaigns(*TO_THE_END, "--fresh", cases=_FIVE_MINUTES, wanted=4, variant="fresh"),
         ),
     ),
     "circumstances": Study(

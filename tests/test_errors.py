@@ -28,6 +28,12 @@ def while_handling(outer: Exception, inner: Exception) -> Exception:
     return outer
 
 
+def cut_before_3_11_4() -> ssl.SSLError:
+    error = ssl.SSLError(1, "[SSL: UNEXPECTED_EOF_WHILE_READING] unexpected eof while reading")
+    error.reason = "UNEXPECTED_EOF_WHILE_READING"
+    return error
+
+
 BAD_CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
 WANT_READ = ssl.SSLWantReadError(2, "The operation did not complete")
 
@@ -47,6 +53,7 @@ WANT_READ = ssl.SSLWantReadError(2, "The operation did not complete")
         (anyio.BrokenResourceError(), Kind.RESET),
         (anyio.ClosedResourceError(), Kind.RESET),
         (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), Kind.EOF),
+        (cut_before_3_11_4(), Kind.EOF),
         (ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed"), Kind.EOF),
         (caused(trio.BrokenResourceError(), ssl.SSLEOFError(8, "EOF")), Kind.EOF),
         (asyncio.IncompleteReadError(b"PO", 4), Kind.EOF),

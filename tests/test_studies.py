@@ -360,14 +360,14 @@ def test_a_ratio_that_changes_is_found_and_the_others_are_not() -> None:
     trio, uvloop = accuracy.changed(old, new, "trio"), accuracy.changed(old, new, "uvloop")
     assert trio.ratio == pytest.approx(1.05, abs=0.005)
     assert uvloop.ratio == pytest.approx(1, abs=0.005)
-    assert "within 1 %: NOT reached (largest" in accuracy.agreement_table([(old, new)])
-    assert "within 1 %: reached (largest" in accuracy.agreement_table([(old, old)])
+    assert "within 1 %: NOT reached (largest" in accuracy.agreement_table([(old, new)], "old", "new")
+    assert "within 1 %: reached (largest" in accuracy.agreement_table([(old, old)], "old", "old")
 
 
 def test_faults_that_differ_by_more_than_one_are_told() -> None:
     forked = only(fake_campaign(1, cases=(CLIENT,)))
     fresh = replace(forked, faults=tuple(dict.fromkeys(row, 3.0) for row in forked.faults))
-    assert "within 1: NOT reached (largest 2.50)" in accuracy.agreement_table([(forked, fresh)])
+    assert "within 1: NOT reached (largest 2.50)" in accuracy.agreement_table([(forked, fresh)], "forked", "fresh")
 
 
 def test_circumstances_are_compared_with_the_usual_campaigns_of_the_same_case() -> None:

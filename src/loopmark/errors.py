@@ -71,6 +71,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         todo.extend((current.__cause__, current.__context__))
 
 
+def is_cut(error: ssl.SSLError) -> bool:
+    """Tell whether a stream ended without close_notify; before Python 3.11.4 that has no class of its own."""
+    reason = getattr(error, "reason", None)  # those that are not OpenSSL's have none
+    return isinstance(error, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 # Exceptions of libraries that the core never imports are known by name.
 _BY_NAME = {
     "TooSlowError": Kind.TIMEOUT,
@@ -87,7 +93,9 @@ def _own_kind(error: BaseException) -> Kind:
             return error.kind
         case ssl.SSLCertVerificationError():
             return Kind.CERTIFICATE
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | EOFError():
+        case ssl.SSLError() if is_cut(error):
+            return Kind.EOF
+        case ssl.SSLZeroReturnError() | EOFError():
             return Kind.EOF
         # Not a fault but a call for more bytes; anyio reads inside its handler, so that it is the context of any fault.
         case ssl.SSLWantReadError() | ssl.SSLWantWriteError():

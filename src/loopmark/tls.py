@@ -141,6 +141,8 @@ def resumptions(context: ssl.SSLContext) -> int:
 def _context(protocol: int, profile: TLSProfile) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = context.maximum_version = VERSIONS[profile.version]
+    # Before 3.11.4 Python lets OpenSSL 3 take a cut connection for an ended one (python/cpython#95494).
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     if profile.cipher is not None:
         # The second one is of Python 3.15 and newer.
         choose = context.set_ciphers if profile.version == "1.2" else context.set_ciphersuites  # type: ignore[attr-defined]

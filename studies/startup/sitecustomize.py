@@ -9,3 +9,7 @@ if os.environ.get("LOOPMARK_STUDY") == "preload":
         importlib.import_module(library)
 if os.environ.get("LOOPMARK_STUDY") == "no-gc":
     gc.disable()
+if os.environ.get("LOOPMARK_STUDY") == "whole-values":
+    processes = importlib.import_module("loopmark.processes")
+    # Of those that cannot be stopped each takes its values alone.
+    processes.ArmProcesses.can_pause = property(lambda _: False)

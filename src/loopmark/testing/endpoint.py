@@ -7,6 +7,8 @@ import struct
 from contextlib import suppress
 from enum import StrEnum
 
+from loopmark.errors import is_cut
+
 PATIENCE = 5.0
 """Seconds that a reference peer waits for its partner's next byte."""
 
@@ -164,9 +166,9 @@ class Endpoint:
                 self._ended(End.CLOSE_NOTIFY if self.tls else End.FIN)
         except ssl.SSLZeroReturnError:
             data = self._ended(End.CLOSE_NOTIFY)
-        except ssl.SSLEOFError:
-            data = self._ended(End.CUT)
-        except (ConnectionError, ssl.SSLError):
+        except ssl.SSLError as error:
+            data = self._ended(End.CUT if is_cut(error) else End.RESET)
+        except ConnectionError:
             data = self._ended(End.RESET)
         except TimeoutError:
             # `end` stays as it is: the partner has not ended its stream.
