@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loopmark import certs, tls
-from loopmark.errors import UsageError
+from loopmark.errors import UsageError, is_cut
 from loopmark.spi import TLSProfile
 from loopmark.tls import Identity
 
@@ -62,6 +62,11 @@ class Pair:
                 end.do_handshake()
             self.move()
         return self
+
+    def cut(self) -> None:
+        """End both streams without close_notify."""
+        self._to_server.write_eof()
+        self._to_client.write_eof()
 
     def move(self) -> None:
         self._to_server.write(self._from_client.read())
@@ -420,6 +425,19 @@ def test_a_servers_certificate_is_refused_as_a_clients(identity: Identity) -> No
 def test_a_client_certificate_that_is_not_there_is_named_with_its_cure(identity: Identity) -> None:
     with pytest.raises(UsageError, match="make it with loopmark certs --client-key rsa2048"):
         tls.client_tls(TLSProfile(client_key="rsa2048"), identity)
+
+
+# The end
+
+
+@pytest.mark.parametrize("version", tls.VERSIONS)
+def test_a_cut_stream_has_not_ended(identity: Identity, version: str) -> None:
+    pair = connected(identity, TLSProfile(version=version))
+    pair.cut()
+    for end in (pair.client, pair.server):
+        with pytest.raises(ssl.SSLError) as caught:
+            end.read(1)
+        assert is_cut(caught.value)
 
 
 # What cannot be had

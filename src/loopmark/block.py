@@ -25,7 +25,7 @@ from pyperf._collect_metadata import collect_metadata
 from loopmark import network
 from loopmark.errors import LoopmarkError
 from loopmark.peer import die_with_parent
-from loopmark.processes import ArmProcesses
+from loopmark.processes import SLICE, ArmProcesses
 from loopmark.task import Order, order_from
 
 
@@ -112,7 +112,7 @@ class Block:
         while running := [arm for arm in arms if arm.label not in answers]:
             for arm in running:
                 arm.resume()
-                answer = self._hear(arm, arm.slice)
+                answer = self._hear(arm, SLICE)
                 if answer:
                     answers[arm.label] = answer
                 else:
@@ -129,7 +129,7 @@ class Block:
         if arm.link is not None and isinstance(answer.get("facts"), dict):
             answer["facts"]["equal"]["link"] = arm.link
         if arm.is_sliced and "metadata" in answer:
-            answer["metadata"]["slice"] = arm.slice
+            answer["metadata"]["slice"] = SLICE
         if "error" in answer:
             self._drop(arm)
         return {**answer, "seconds": arm.seconds}

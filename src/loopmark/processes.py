@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from loopmark import caller, floor, network, procfs
-from loopmark.case import Cores
 from loopmark.lastwords import LastWords
 from loopmark.peer import Handle, die_with_parent, serve
 from loopmark.task import Order, to_json
 from loopmark.turns import Pauses, Turns
 
-SLICE, SLICE_ON_ONE_CORE = 0.01, 0.005
+SLICE = 0.02
 """Seconds for which an arm runs while others wait in the middle of their values.
 
-In longer ones the machine changes; shorter ones begin with colder caches, which costs most who has the most code. Where
-both sides share a core they do that to each other anyway. See docs/method.md for what was measured.
+In longer ones the machine changes; shorter ones begin so often with cold caches that who has the most code pays for it,
+and the more so the more others there are. See docs/method.md for what was measured.
 """
 
 
@@ -44,7 +43,6 @@ class ArmProcesses:
         """The process that serves, as the client tells; with a program that is not ours it is none of our children."""
         self._children: tuple[int, ...] = ()
         self._pauses = Pauses()
-        self.slice = SLICE_ON_ONE_CORE if order.client.case.cores is Cores.SHARED else SLICE
         self.is_sliced = False
         """Whether it ever took a value in slices."""
         self._stopped = 0.0
