@@ -285,7 +285,10 @@ def test_forked_arms_take_their_values_at_the_same_time_and_none_counts_the_time
         timed = sum(answer["timed_seconds"] for answer in executor.round(names).values())
         # Each has worked for 0.12 s, while the other one was in the middle of its value.
         assert 0.24 <= timed <= time.perf_counter() - start
-    assert [executor.finish(name)["metadata"]["slice"] for name in ("one", "other")] == [0.01, 0.01]
+    assert [executor.finish(name)["metadata"]["slice"] for name in ("one", "other")] == [
+        processes.SLICE,
+        processes.SLICE,
+    ]
 
 
 def test_an_arm_that_takes_a_value_alone_is_never_stopped(executor: Interpreters, order: Make) -> None:
