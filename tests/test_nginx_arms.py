@@ -23,6 +23,7 @@ from loopmark.nginx_setup import CONTENDER, Build
 from loopmark.plan import DEFAULT
 from loopmark.probe import Finding, Survey
 from loopmark.record import CasePlan, Kind, Outcome
+from loopmark.processes import SLICE
 from loopmark.registry import registry
 from loopmark.task import Order
 from loopmark.tls import Identity
@@ -204,7 +205,7 @@ def test_nginx_and_a_contender_take_their_values_at_the_same_time(executor: Inte
         assert 0 < sum(timed) <= time.perf_counter() - start
     for arm in ("nginx", "blocking"):
         readings = executor.finish(arm)
-        assert readings["metadata"]["slice"] == 0.01
+        assert readings["metadata"]["slice"] == SLICE
         # Each is charged with its own work only.
         assert all(
             cpu <= wall * 1.005 + 50e-6 for cpu, wall in zip(readings["server_cpu"], readings["wall"], strict=True)
