@@ -22,8 +22,8 @@ from loopmark.judgement import judge
 from loopmark.nginx_setup import CONTENDER, Build
 from loopmark.plan import DEFAULT
 from loopmark.probe import Finding, Survey
-from loopmark.record import CasePlan, Kind, Outcome
 from loopmark.processes import SLICE
+from loopmark.record import CasePlan, Kind, Outcome
 from loopmark.registry import registry
 from loopmark.task import Order
 from loopmark.tls import Identity
