@@ -37,6 +37,8 @@ def test_every_contender_times_every_request_and_counts_what_came(contender: Bac
     assert sorted(found.lengths) == sorted([4, 5, 9] * 3 + [4])
     assert len(found.seconds) == 10
     assert 0 < min(found.seconds) <= max(found.seconds) <= found.wall
+    # No more than three requests were ever under way.
+    assert sum(found.seconds) <= found.concurrency * found.wall
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
