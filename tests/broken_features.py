@@ -127,7 +127,7 @@ class DoesNotWaitForTheGoAhead(_UpgradesItself):
         """Begin at once."""
 
 
-@caught_by("client_waits_for_the_go_ahead", "the client began after 1 of")
+@caught_by("client_waits_for_the_go_ahead", "bytes of the go-ahead")
 class IsContentWithPartOfTheGoAhead(_UpgradesItself):
     def obey(self, sock: socket.socket, go_ahead: bytes) -> None:
         sock.recv(len(go_ahead))

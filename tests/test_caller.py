@@ -9,14 +9,14 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from tests.callers import Doctored, calling, in_process, order_of, task_of
 
-from loopmark import certs, procfs
+from loopmark import certs
 from loopmark.caller import Caller, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
@@ -309,9 +309,13 @@ def test_connections_that_were_never_made_fail_the_value(caller: Caller) -> None
         caller.time(6)
 
 
+def tell_drops(monkeypatch: pytest.MonkeyPatch, drops: Iterator[int | None]) -> None:
+    ask = Handle.ask
+    monkeypatch.setattr(Handle, "ask", lambda server, question: {**ask(server, question), "drops": next(drops)})
+
+
 def test_an_overflow_of_the_accept_queue_voids_the_value(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    overflows = count(3)
-    monkeypatch.setattr(procfs, "listen_overflows", lambda _: next(overflows))
+    tell_drops(monkeypatch, count(3))
     with pytest.raises(VoidError, match="the accept queue overflowed"):
         caller.time(6)
 
@@ -332,7 +336,7 @@ def test_no_cpu_time_lies_outside_of_the_wall_time_however_long_a_reading_takes(
 
 
 def test_an_unknown_number_of_overflows_voids_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs, "listen_overflows", lambda _: None)
+    tell_drops(monkeypatch, repeat(None))
     assert caller.time(6).wall > 0
 
 

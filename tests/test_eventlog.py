@@ -10,7 +10,7 @@ import pytest
 from loopmark import eventlog, tls
 from loopmark.case import Traffic
 from loopmark.ledger import Ledger
-from loopmark.peer import read_address
+from loopmark.listening import read_address
 from loopmark.registry import registry
 from loopmark.service import AnswerOnce, Reply, Service, Talk, Then
 from loopmark.spi import Address, Backend, Facts, Feature, Options, TLSProfile

@@ -16,7 +16,7 @@ from loopmark import peer
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError
 from loopmark.ledger import Ledger
-from loopmark.peer import Handle, LoopWitness, ServerEndedError, read_address, read_backlog, spawned
+from loopmark.peer import Handle, LoopWitness, ServerEndedError, spawned
 from loopmark.registry import registry
 from loopmark.service import AnswerOnce
 from loopmark.spi import Address, Facts, Options, Server, TLSProfile
@@ -272,25 +272,3 @@ def test_a_factory_that_is_never_asked_is_caught() -> None:
 
 def test_without_a_factory_any_loop_is_fine() -> None:
     LoopWitness(registry().contender("blocking").load()).check("none")
-
-
-# Reading sockets
-
-
-def test_an_address_is_read_off_the_socket() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert read_address(Server(listeners=(listener,))) == Address(*listener.getsockname())
-
-
-@linux
-def test_reading_the_backlog_leaves_the_socket_open() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=9) as listener:
-        assert read_backlog(listener) == 9
-        assert listener.fileno() >= 0
-        assert read_backlog(listener) == 9
-
-
-def test_off_linux_nobody_tells_the_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert read_backlog(listener) is None

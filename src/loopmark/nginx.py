@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from loopmark.errors import FactsError
+from loopmark.listening import read_backlog, read_drops
 from loopmark.nginx_setup import find, prepare
-from loopmark.peer import ServerEndedError, place, read_backlog
+from loopmark.peer import ServerEndedError, place
 from loopmark.references import Program, ending, kept
 from loopmark.spi import Address
 from loopmark.task import Task
@@ -90,12 +91,11 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
         # Or the first question would wait for an nginx that has failed to start.
         status.close()
         try:
-            server = Nginx(addresses[1], over)
+            server = Nginx(addresses[1], listener, over)
             ready = {"host": addresses[0].host, "port": addresses[0].port, "pid": server.worker, "counted": True}
             facts = {"loop": "nginx", "transport": str(build), "backlog": read_backlog(listener)}
             if task.cpu is not None and os.sched_getaffinity(server.worker) != {task.cpu}:
                 raise FactsError(f"nginx's worker is not on core {task.cpu}")
-            listener.close()
             server.answer(control, answers, ready, facts)
         except (OSError, ServerEndedError) as error:
             raise ServerEndedError(f"nginx ended: {_last_words(words.read(), directory) or error}") from error
@@ -104,8 +104,9 @@ def serve(task: Task, control: BinaryIO, answers: BinaryIO) -> None:
 class Nginx:
     """An nginx that runs, and what it tells of itself."""
 
-    def __init__(self, status: Address, over: int) -> None:
+    def __init__(self, status: Address, listener: socket.socket, over: int) -> None:
         self._address = status
+        self._listener = listener
         self._asked = 0
         self.worker = self._status().worker
         self._ends = [over, *ending(self.worker)]
@@ -144,6 +145,7 @@ class Nginx:
             "open": now.active - 1,
             "faults": {"other": refused} if refused else {},
             "handshakes": None,
+            "drops": read_drops(self._listener),
             "collections": 0,
         }
 

@@ -11,9 +11,7 @@ import gc
 import json
 import os
 import signal
-import socket
 import ssl
-import struct
 import subprocess
 import sys
 import threading
@@ -27,11 +25,9 @@ from typing import Any, BinaryIO, NoReturn
 from loopmark import network, procfs, tls
 from loopmark.errors import FactsError, LoopmarkError
 from loopmark.ledger import Ledger
+from loopmark.listening import read_address, read_backlog, read_drops
 from loopmark.spi import Address, Answer, Backend, Facts, LoopFactory, Server
 from loopmark.task import Task, task_from, to_json
-
-# struct tcp_info: tcpi_sacked holds a listening socket's backlog (net/ipv4/tcp.c, tcp_get_info).
-_TCPI_SACKED = struct.Struct("=28xI")
 
 
 class ServerEndedError(LoopmarkError):
@@ -172,6 +168,7 @@ class _Answers:
         return {
             **dataclasses.asdict(self._ledger.counts()),
             **{name: None if self._context is None else read(self._context) for name, read in counters.items()},
+            "drops": read_drops(self._server.listeners[0]),
             "collections": collections,
         }
 
@@ -256,26 +253,6 @@ def mark() -> None:
     """Settle, and let callgrind know that a count starts or ends here; outside of callgrind the call does nothing."""
     settle()
     os.ctermid()  # callgrind.MARK
-
-
-def read_address(server: Server) -> Address:
-    """Read where a server listens, off its first socket."""
-    host, port = server.listeners[0].getsockname()[:2]
-    return Address(host, port)
-
-
-def read_backlog(listener: socket.socket) -> int | None:
-    """Read the backlog that the kernel gave a listening socket; None off Linux, and for datagrams."""
-    option = getattr(socket, "TCP_INFO", None)
-    if option is None or not sys.platform.startswith("linux"):
-        return None
-    # Over a duplicate, because some libraries hand out look-alikes of sockets.
-    with socket.socket(fileno=os.dup(listener.fileno())) as duplicate:
-        if duplicate.type is not socket.SOCK_STREAM:
-            return None
-        info = duplicate.getsockopt(socket.IPPROTO_TCP, option, _TCPI_SACKED.size)
-    backlog: int = _TCPI_SACKED.unpack(info)[0]
-    return backlog
 
 
 def place(cpu: int | None) -> None:

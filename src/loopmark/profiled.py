@@ -125,7 +125,7 @@ def _samples(caller: Caller, wish: Wish, cpus: frozenset[int] | None) -> dict[st
 
 
 def _again(work: Callable[[], T]) -> T:
-    """Do it; again where something outside of both sides has spoilt it, a full accept queue of others for one."""
+    """Do it; again where something outside of both sides has spoilt it, a halt of the machine for one."""
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(VoidError):
             return work()

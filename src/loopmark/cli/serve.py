@@ -18,7 +18,7 @@ from loopmark.cli.roles import benchmark_argument, contender_option, key_of, loa
 from loopmark.deadlines import deadlines
 from loopmark.errors import UsageError
 from loopmark.ledger import Ledger
-from loopmark.peer import read_address
+from loopmark.listening import read_address
 from loopmark.spi import Address
 
 SERVED_AT_ONCE = 2500
