@@ -48,7 +48,7 @@ class Blocking(Backend):
     def __init__(self, loop_factory: LoopFactory | None = None) -> None:
         super().__init__(loop_factory)
         # What each job of `gather` waits for, by thread; empty where there is no `gather`.
-        self._busy: dict[int, Socket | None] = {}
+        self._busy: dict[int | None, Socket | None] = {}
         self._time = _Time()
         # How many ends there are: without any, as where things are timed, no thread is asked for its own.
         self._bounds = 0
@@ -126,9 +126,7 @@ class Blocking(Backend):
             leaving.set()
             _hang_up(listener)
             acceptor.join()
-            for thread, sock in tuple(handlers.items()):
-                _hang_up(sock)
-                thread.join()
+            _end(tuple(handlers), handlers.get)
             listener.close()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
@@ -160,6 +158,8 @@ class Blocking(Backend):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
             if tls is not None:
                 if options.go_ahead:
+                    if self._busy:
+                        self._busy[threading.get_ident()] = sock
                     require_go_ahead(options, _exactly(sock, len(options.go_ahead)))
                 sock = _wrap(sock, tls.context, tls.server_name)
             if self._busy:
@@ -192,19 +192,11 @@ class Blocking(Backend):
             thread.start()
         failure = next((error for error in (ended.get() for _ in jobs) if error is not None), None)
         if failure is not None:
-            self._cancel(threads)
+            _end(threads, lambda thread: self._busy.get(thread.ident))
         for thread in threads:
             thread.join()
         if failure is not None:
             raise failure
-
-    def _cancel(self, threads: Sequence[threading.Thread]) -> None:
-        """Hang up on whatever the threads wait for, until they have given up."""
-        while living := [thread for thread in threads if thread.is_alive()]:
-            for thread in living:
-                if thread.ident is not None and (sock := self._busy.get(thread.ident)) is not None:
-                    _hang_up(sock)
-            living[0].join(0.01)
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(self._time.left(seconds))
@@ -347,7 +339,7 @@ def _send_file(sock: Socket, file: File) -> None:
 
 
 class _Socket(Connection):
-    def __init__(self, sock: Socket, busy: dict[int, Socket | None], own: _Time, close_timeout: float) -> None:
+    def __init__(self, sock: Socket, busy: dict[int | None, Socket | None], own: _Time, close_timeout: float) -> None:
         self._sock = sock
         self._busy = busy
         self._time = own
@@ -401,6 +393,18 @@ def _wrap(sock: socket.socket, context: ssl.SSLContext, server_name: str | None 
         do_handshake_on_connect=False,
         suppress_ragged_eofs=False,
     )
+
+
+def _end(threads: Sequence[threading.Thread], awaited: Callable[[threading.Thread], Socket | None]) -> None:
+    """Hang up on whatever the threads wait for, until they have given up.
+
+    Once is not enough: of a socket that is being wrapped only the other object, which nobody has yet, can be shut down.
+    """
+    while living := [thread for thread in threads if thread.is_alive()]:
+        for thread in living:
+            if (sock := awaited(thread)) is not None:
+                _hang_up(sock)
+        living[0].join(0.01)
 
 
 def _hang_up(sock: socket.socket) -> None:

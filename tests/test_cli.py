@@ -555,7 +555,7 @@ def test_certificates_that_cannot_be_written_are_refused(loopmark: Run, tmp_path
 
 def test_the_contract_is_checked_with_status_0_when_it_is_kept(loopmark: Run) -> None:
     ended = loopmark("check", "blocking")
-    assert ended.status == 0, ended
+    assert ended.status == 0, ended.out
     assert ended.err == ""
 
 

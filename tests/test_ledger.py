@@ -176,3 +176,16 @@ def test_threads_lose_no_count(ledger: Ledger) -> None:
     counts = ledger.counts()
     assert (counts.accepted, counts.served, counts.open, counts.faults) == (8000, 4000, 0, {"eof": 4000})
     assert counts.exchanged == 4000
+
+
+def test_a_fault_that_comes_while_faults_are_counted_is_one_of_the_next_count(ledger: Ledger) -> None:
+    class Meanwhile(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            ledger.failed(Kind.RESET)
+            return "eof"
+
+    ledger.failed(Meanwhile())  # type: ignore[arg-type]  # a kind during whose counting another thread has its turn
+    assert ledger.counts().faults == {"eof": 1}
+    assert ledger.counts().faults == {"eof": 1, "reset": 1}

@@ -1,6 +1,6 @@
 """Counts a server's conversations, the same way for every backend and out of its reach."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -38,7 +38,7 @@ class Ledger:
         self._accept = self._accepted.__next__
         self.served = self._served.__next__
         self.exchanged = self._exchanged.__next__
-        self._faults: deque[Kind] = deque()
+        self._faults: list[Kind] = []
         self._facts: Callable[[], Facts] | None = None
 
     def accept(self, facts: Callable[[], Facts]) -> Service:
@@ -64,7 +64,9 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Return the counters as they are now."""
-        accepted, served, faults = _read(self._accepted), _read(self._served), Counter(map(str, self._faults))
+        accepted, served = _read(self._accepted), _read(self._served)
+        # A copy, which threads that add to it cannot get in between of.
+        faults = Counter(map(str, self._faults[:]))
         return Counts(
             accepted=accepted,
             served=served,
