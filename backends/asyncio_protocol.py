@@ -66,10 +66,11 @@ class AsyncioProtocol(AsyncioDatagrams):
                 yield Server(listeners=tuple(server.sockets))
         finally:
             server.close()
-            for transport in tuple(connections):
-                transport.abort()
             # Not `server.wait_closed()`: from 3.12.1 on that waits for those who never finish their handshake, too.
-            while connections:  # noqa: ASYNC110  # an event would cost each connection something
+            while connections:
+                # Again, for those who had been accepted, but not yet made.
+                for transport in tuple(connections):
+                    transport.abort()
                 await asyncio.sleep(0)
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:

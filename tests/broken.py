@@ -953,6 +953,13 @@ class KeepsConnections(Pieces):
                 sock.shutdown(socket.SHUT_RD)
 
 
+@caught_by("server_leaves_as_somebody_comes", "did not come to its end", deadline=SOON)
+class TakesItsTimeToLeave(Pieces):
+    def drop(self) -> None:
+        time.sleep(5)
+        super().drop()
+
+
 @caught_by("server_leaves_nothing_behind", "descriptors are left open")
 class LeavesItsListenerOpen(Pieces):
     def stop_listening(self) -> None:
