@@ -52,6 +52,8 @@ class AsyncioSockets(AsyncioBase):
         async def handle(sock: socket.socket) -> None:
             service = accept(lambda: _facts(loop, sock))
             try:
+                # Here, because some systems refuse it once the peer has reset the connection.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
                 while True:
                     reply = service.receive(await loop.sock_recv(sock, service.at_a_time or 65536))
                     if reply.data:
@@ -75,7 +77,6 @@ class AsyncioSockets(AsyncioBase):
                     # Out of descriptors, say: those who end give some back.
                     await asyncio.sleep(0.01)
                     continue
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
                 task = loop.create_task(handle(sock))
                 handlers.add(task)
                 task.add_done_callback(handlers.discard)
