@@ -47,7 +47,7 @@ class AsyncioSockets(AsyncioBase):
         loop = asyncio.get_running_loop()
         listener = socket.create_server(address, family=_family(address), backlog=options.backlog)
         listener.setblocking(False)
-        handlers: set[asyncio.Task[None]] = set()
+        handlers: dict[asyncio.Task[None], socket.socket] = {}
 
         async def handle(sock: socket.socket) -> None:
             service = accept(lambda: _facts(loop, sock))
@@ -78,18 +78,20 @@ class AsyncioSockets(AsyncioBase):
                     await asyncio.sleep(0.01)
                     continue
                 task = loop.create_task(handle(sock))
-                handlers.add(task)
-                task.add_done_callback(handlers.discard)
+                handlers[task] = sock
+                task.add_done_callback(handlers.pop)
 
         acceptor = loop.create_task(accept_forever())
         try:
             yield Server(listeners=(listener,))
         finally:
-            tasks = [acceptor, *handlers]
-            for task in tasks:
+            left = dict(handlers)
+            for task in (acceptor, *left):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            listener.close()
+            await asyncio.gather(acceptor, *left, return_exceptions=True)
+            for sock in (listener, *left.values()):
+                # A task that is cancelled before its first step closes nothing.
+                sock.close()
 
     async def connect(self, address: Address, *, tls: ClientTLS | None, options: Options) -> Connection:
         if tls is not None:

@@ -11,7 +11,7 @@ from loopmark.judgement import CONTROL_RATIO, judge
 from loopmark.record import Campaign, Kind
 from loopmark.stats import Estimate, hodges_lehmann, signed_rank_interval
 from loopmark.verdicts import Verdict, verdict
-from series import Series, series_of, titled
+from series import COMPARED, Series, series_of, titled
 from tables import paragraphs, percent, ratio, reached, table
 
 SECONDS = 180.0
@@ -36,12 +36,17 @@ class Found:
 
 
 def rendered(results: Path) -> str:
-    """Render the power by resampling the study `precision`, and the real controls of the study `control`."""
-    sources = {line.case: shelf.campaigns(results, "precision", line.name) for line in shelf.lines("precision")}
-    controls = [each for line in shelf.lines("control") for each in shelf.campaigns(results, "control", line.name)]
-    rows = {titled(campaigns[0].cases[0].case): _power_of(campaigns) for campaigns in sources.values() if campaigns}
+    """Render the power by resampling the studies `precision` and `control`, and the real controls of the latter."""
+    sources = {
+        study: [shelf.campaigns(results, study, line.name) for line in shelf.lines(study)]
+        for study in ("precision", "control")
+    }
+    (controls,) = sources["control"]
+    rows = {
+        _titled(campaigns[0]): _power_of(campaigns) for lines in sources.values() for campaigns in lines if campaigns
+    }
     return paragraphs(
-        shelf.origin([each for campaigns in sources.values() for each in campaigns]),
+        shelf.origin([each for campaigns in sources["precision"] for each in campaigns]),
         power_table(rows),
         shelf.origin(controls),
         controls_table(controls),
@@ -128,6 +133,11 @@ def controls_table(campaigns: Sequence[Campaign]) -> str:
         )
     headers = ("campaign", "blocks", "control [95 %]", "control [99 %]", "called", "99 % contains 1.02", "gate")
     return table(headers, rows) if rows else "No campaign with a positive control yet."
+
+
+def _titled(campaign: Campaign) -> str:
+    plan = campaign.cases[0]
+    return f"{titled(plan.case)}, {len(plan.labels(*COMPARED))} arms"
 
 
 def _power_of(campaigns: Sequence[Campaign]) -> tuple[Sequence[Series], Sequence[Found]]:

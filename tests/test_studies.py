@@ -334,6 +334,16 @@ def test_a_real_control_of_two_percent_is_in_the_table_as_found() -> None:
     assert re.search(r"\| slower +\| yes +\| passed", table)
 
 
+def test_campaigns_with_a_control_are_resampled_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power, "RESAMPLES", 5)
+    (line,) = shelf.lines("control")
+    put(tmp_path / "control" / line.name, with_control(1))
+    arms = len(series_of(with_control(1))[0].arms)
+    assert re.search(rf"wall, 1 at a time, {arms} arms +\| 1 +\| 2 % +\| 5 ", power.rendered(tmp_path))
+
+
 def test_a_control_of_five_percent_is_not_what_was_added() -> None:
     assert re.search(r"\| slower +\| no +\| INVALID", power.controls_table([with_control(1, 1.05)]))
 
