@@ -3,8 +3,10 @@
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
 import os
+import select
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,10 +101,12 @@ def _waits_for_its_reader(at: Ground, *, zero_copy: bool) -> None:
             client = at.dial(address)
             clients.append(client)
             at.settle(ledger, 1)
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             with _server_side(address, client) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            client.send(PING)
+                client.send(PING)
+                # A reader is slow whose server has come to wait for it, on however busy a machine.
+                _await_full(sock, at.patience)
             reply = bytearray()
             while len(reply) < SIZE - HELD:
                 reply += client.read(_BUFFER)
@@ -119,6 +123,20 @@ def _waits_for_its_reader(at: Ground, *, zero_copy: bool) -> None:
         reply = at.serve(work, service=lambda: SendsAFile(file, told=told))
     expect(reply == content, f"of {SIZE} bytes for a slow reader came {len(reply)}")
     expect(len(told) == 1, f"for one file `sent` was told {len(told)} times")
+
+
+def _await_full(sock: socket.socket, patience: float) -> None:
+    """Wait until the kernel takes no more from whoever writes to a socket, and stays so."""
+    end, full = time.monotonic() + patience, 0
+    while full < _FULL:
+        expect(time.monotonic() < end, "the server does not write what its reader has room for")
+        time.sleep(0.001)
+        _, writable, _ = select.select([], [sock], [], 0)
+        full = 0 if writable else full + 1
+
+
+_FULL = 20
+"""Looks, a millisecond apart, after which a full buffer is no passing one."""
 
 
 @clause(Where.ALL, needs=Feature.FILES)
