@@ -954,9 +954,9 @@ class KeepsConnections(Pieces):
 
 
 @caught_by("server_leaves_as_somebody_comes", "did not come to its end", deadline=SOON)
-class TakesItsTimeToLeave(Pieces):
+class WaitsForTheNewestPeer(Pieces):
     def drop(self) -> None:
-        time.sleep(5)
+        self.threads[-1].join(5)
         super().drop()
 
 

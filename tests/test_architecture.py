@@ -77,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"callstats", "profiling"}
     | {"alongside", "counts", "foreign", "regression", "timings"},
     # The second line is the fake executor's.
-    "testing": {"case", "errors", "ledger", "relay", "service", "spi", "tls", "wire"}
+    "testing": {"case", "errors", "ledger", "listening", "relay", "service", "spi", "tls", "wire"}
     # Those of the faults against servers, which run in processes of their own.
     | {"case", "ledger", "limits", "peer", "procfs", "registry", "task"}
     | {"arms", "case", "record", "registry", "task"}

@@ -13,6 +13,7 @@ from loopmark.service import AnswerOnce
 from loopmark.spi import Address, Options, TLSProfile
 from loopmark.tls import Identity, client_tls, server_context
 
+# Type checkers do not see it: it is mounted from the checkout's own directory.
 blocking = importlib.import_module("loopmark.backends.blocking")
 AGES = 1_000_000.0
 PATIENT = Options(go_ahead=b"GO", handshake_timeout=AGES, close_timeout=AGES)

@@ -106,6 +106,7 @@ class Nginx:
 
     def __init__(self, status: Address, listener: socket.socket, over: int) -> None:
         self._address = status
+        # Kept open beside nginx's own: what it drops is told to those only who have it.
         self._listener = listener
         self._asked = 0
         self.worker = self._status().worker

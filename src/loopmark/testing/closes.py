@@ -13,6 +13,7 @@ from functools import partial
 from loopmark.case import ClosePolicy
 from loopmark.errors import Kind
 from loopmark.ledger import Ledger
+from loopmark.listening import read_address
 from loopmark.relay import RecordingRelay
 from loopmark.service import AnswerOnce, Talk
 from loopmark.spi import Address, ClientTLS
@@ -25,7 +26,6 @@ from loopmark.testing.ground import (
     Clause,
     Ground,
     Where,
-    address_of,
     both_ways,
     calling,
     clause,
@@ -194,7 +194,7 @@ def _unheard() -> Iterator[None]:
 async def _leave_as_somebody_comes(at: Ground, peers: ExitStack, turns: int) -> None:
     ledger, address = Ledger(lambda: AnswerOnce(PING, PONG)), Address(at.host, 0)
     async with at.backend.serve(ledger.accept, address, tls=at.server_context(), options=at.options) as server:
-        address = address_of(server)
+        address = read_address(server)
         # Somebody idle, for whom there is something to do on leaving.
         dialling = threading.Thread(target=lambda: peers.callback(at.dial(address).close))
         dialling.start()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from loopmark.ledger import Ledger
+from loopmark.listening import read_address
 from loopmark.spi import Address, Facts, Feature
 from loopmark.testing.ground import (
     JOBS,
@@ -197,7 +198,7 @@ def datagrams_leave_nothing_behind(at: Ground) -> None:
     async def serve() -> Address:
         free = at.backend.serve_datagrams(lambda data: data, lambda _: None, Address(at.host, 0))
         async with free as server:
-            address = Address(*server.listeners[0].getsockname()[:2])
+            address = read_address(server)
             with _socket(at) as client:
                 client.sendto(PING, address)
         with _socket(at, address):

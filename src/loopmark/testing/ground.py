@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from loopmark.errors import TrafficError, translate
 from loopmark.ledger import Counts, Ledger
+from loopmark.listening import read_address
 from loopmark.service import AnswerOnce, Service, Talk
 from loopmark.spi import Address, Answer, Backend, ClientTLS, Connection, Feature, Options, Server, TLSProfile
 from loopmark.testing.endpoint import PATIENCE, Endpoint
@@ -179,7 +180,7 @@ class Ground:
 
         async def main() -> None:
             async with serve() as server:
-                job.start(address_of(server), ledger)
+                job.start(read_address(server), ledger)
                 while job.is_alive():
                     await self.backend.sleep(0.002)
 
@@ -221,12 +222,6 @@ class _Job(threading.Thread, Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result[0]
-
-
-def address_of(server: Server) -> Address:
-    """Read off where a server listens."""
-    host, port = server.listeners[0].getsockname()[:2]
-    return Address(host, port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

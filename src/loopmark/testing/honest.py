@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopmark.ledger import Ledger
+from loopmark.listening import read_address
 from loopmark.service import File
 from loopmark.spi import Address, Feature, Main, T, TLSProfile
 from loopmark.testing.endpoint import End, Endpoint
@@ -91,7 +92,7 @@ def _exchanges_datagrams(at: Ground) -> str:
 
     async def main() -> bytes:
         async with backend.serve_datagrams(lambda data: data, lambda _: None, Address(at.host, 0)) as server:
-            client = await backend.open_datagrams(Address(*server.listeners[0].getsockname()[:2]))
+            client = await backend.open_datagrams(read_address(server))
             try:
                 return await client.exchange(PING, at.patience) or b""
             finally:
