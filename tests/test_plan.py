@@ -100,7 +100,9 @@ def test_from_a_hundred_at_a_time_on_one_value_does() -> None:
 
 
 def fitting(concurrency: int, seconds: float, *, effort: Effort = DEFAULT, **other: Any) -> int:
-    return plan.values_that_fit(case(concurrency, **other), effort, seconds=seconds, start=1.0, value=0.5)
+    return plan.values_that_fit(
+        case(concurrency, **other), effort, seconds=seconds, pace=plan.Pace(start=1.0, value=0.5)
+    )
 
 
 def test_a_hundred_at_a_time_have_as_many_values_as_the_block_has_time_for_and_five_at_most() -> None:

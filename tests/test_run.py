@@ -636,6 +636,42 @@ def test_cases_share_the_time_so_that_each_has_blocks_enough(seconds: float) -> 
     assert all(counts[each.case.name] >= needed_blocks(each, "asyncio") for each in campaign.cases)
 
 
+@pytest.mark.parametrize("mishaps", [(), (Mishap(what=CUT, arm="trio"), Mishap(what=CUT, arm="uvloop", run=3))])
+@pytest.mark.parametrize("slowing", [0.0, 0.03, 0.05])
+def test_a_machine_that_slows_down_and_drops_blocks_leaves_each_case_blocks_enough(
+    slowing: float, mishaps: Sequence[Mishap]
+) -> None:
+    acted = Stage(
+        cases=(SERVER, ONE),
+        effort=replace(SIX, blocks=None, seconds=30.0),
+        executor=FakeExecutor(slowing=slowing, mishaps=mishaps),
+    )
+    campaign = acted.play()
+    counts = Counter(block.case for block in campaign.blocks)
+    assert len(campaign.dropped) == len(mishaps)
+    assert all(counts[each.case.name] >= needed_blocks(each, "asyncio") for each in campaign.cases)
+    assert campaign.seconds <= 30.0 * 1.05
+
+
+def test_a_case_that_has_lost_blocks_catches_up_before_others_take_more_than_they_need() -> None:
+    lost = (Mishap(what=CUT, arm="trio", case=SERVER.name), Mishap(what=CUT, arm="uvloop", run=3, case=SERVER.name))
+    acted = stage(*lost, cases=(SERVER, ONE), effort=replace(SIX, blocks=None, seconds=24.0))
+    campaign = acted.play()
+    counts = Counter(block.case for block in campaign.blocks)
+    assert len(campaign.dropped) == 2
+    assert all(counts[each.case.name] >= needed_blocks(each, "asyncio") for each in campaign.cases)
+
+
+def test_later_blocks_have_fewer_values_where_the_machine_slows_down() -> None:
+    def played(slowing: float) -> list[int]:
+        acted = Stage(effort=replace(SIX, blocks=None, seconds=20.0), executor=FakeExecutor(slowing=slowing))
+        return [len(block.measurements["asyncio"].wall) for block in acted.play().blocks]
+
+    steady, slowed = played(0.0), played(0.1)
+    assert set(steady) == {steady[0]}
+    assert slowed[0] == steady[0] > min(slowed)
+
+
 def test_a_campaign_that_is_continued_keeps_its_number_of_values() -> None:
     acted = stage(cases=(SERVER,), effort=replace(SIX, blocks=None, seconds=100.0))
     before = values_in(acted.play())

@@ -112,8 +112,24 @@ def values_of(case: Case, effort: Effort) -> tuple[int, int]:
     return int(not long and effort.values > 1), 1 if long or case.held is not None else effort.values
 
 
-def values_that_fit(case: Case, effort: Effort, *, seconds: float, start: float, value: float) -> int:
-    """Return how many values an arm takes in a block in which it has so many seconds, `start` of them before the first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How many seconds an arm takes in a block: `start` of them before its first value, and `value` for each."""
+
+    start: float
+    value: float
+
+    def seconds(self, values: int) -> float:
+        """Return the seconds that so many values take, start included."""
+        return self.start + self.value * values
+
+    def slowed(self, factor: float) -> "Pace":
+        """Return the pace of a machine that needs so many times as long for everything."""
+        return Pace(start=self.start * factor, value=self.value * factor)
+
+
+def values_that_fit(case: Case, effort: Effort, *, seconds: float, pace: Pace, unforeseen: float = UNFORESEEN) -> int:
+    """Return how many values an arm takes in a block in which it has so many seconds, a part of them `unforeseen`.
 
     Where a block of all values takes longer than is left for just blocks enough, there are fewer, one at least: without
     blocks there is no verdict. Where a value is long by itself it is the other way round: more of them, up to the usual
@@ -124,9 +140,9 @@ def values_that_fit(case: Case, effort: Effort, *, seconds: float, start: float,
     if case.concurrency > IN_ROUNDS_UP_TO or case.held is not None or case.role is Role.PAIR:
         return values
     if case.concurrency < LONG_FROM:
-        return max(1, min(values, int(((1 - UNFORESEEN) * seconds - start) / value)))
+        return max(1, min(values, int(((1 - unforeseen) * seconds - pace.start) / pace.value)))
     spare = seconds / (1 if effort.blocks else SPARE_BLOCKS)
-    return max(values, min(effort.values, int((spare - start) / value)))
+    return max(values, min(effort.values, int((spare - pace.start) / pace.value)))
 
 
 def untimed_of(case: Case, effort: Effort) -> int:

@@ -6,7 +6,7 @@ a retired baseline, a dead block interpreter or an interrupt ends it.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from loopmark.plan import (
     SMOKE_LOOPS,
     UNFORESEEN,
     Effort,
+    Pace,
     is_field_block,
     is_time_to_look,
     loops_of,
@@ -49,9 +50,12 @@ class Conductor:
     clock: Callable[[], float] = time.monotonic
     _start: float = 0.0
     _arms: Arms = field(init=False)
-    _foreseen: dict[str, float] = field(default_factory=dict)
+    _paces: dict[str, Pace] = field(default_factory=dict)
+    """What the calibration tells of an arm in a block of a case."""
     _values: dict[str, int] = field(default_factory=dict)
-    """How many values an arm takes in each block of a case."""
+    """How many values an arm takes in the next block of a case."""
+    _planned: dict[str, int] = field(default_factory=dict)
+    """How many it takes where time does not run short."""
 
     def __post_init__(self) -> None:
         self._arms = Arms(
@@ -91,7 +95,9 @@ class Conductor:
     def _calibrate(self) -> None:
         """Settle each case's number of loops, once, on the baseline."""
         for plan in self.campaign.cases:
-            self._values[plan.case.name] = self._values_before(plan) or values_of(plan.case, self.effort)[1]
+            before = [block for block in self.campaign.blocks if block.case == plan.case.name]
+            usual = values_of(plan.case, self.effort)[1]
+            self._values[plan.case.name] = _values_in(before[-1]) if before else usual
             if plan.loops:
                 continue
             if self.effort.mode == SMOKE.mode or plan.case.held is not None:
@@ -109,18 +115,11 @@ class Conductor:
             plan.loops = loops_of(plan.case, answer["pace"], margin=margin, control=bool(plan.labels(Kind.CONTROL)))
             warmups, _ = values_of(plan.case, self.effort)
             untimed = untimed_of(plan.case, self.effort) + plan.loops * warmups
-            start, value = answer["seconds"] + answer["pace"] * untimed, answer["pace"] * plan.loops
-            values = values_that_fit(
-                plan.case, self.effort, seconds=self._room(plan) / len(plan.arms), start=start, value=value
-            )
-            self._values[plan.case.name] = values
-            self._foreseen[plan.case.name] = len(plan.arms) * (start + value * values)
-
-    def _values_before(self, plan: CasePlan) -> int:
-        """Return how many values an arm has in the blocks of a campaign that is continued; 0 without any."""
-        baseline = self.campaign.baseline_of(plan)
-        blocks = (block.measurements for block in self.campaign.blocks if block.case == plan.case.name)
-        return next((len(each[baseline].wall) for each in blocks if baseline in each), 0)
+            pace = Pace(start=answer["seconds"] + answer["pace"] * untimed, value=answer["pace"] * plan.loops)
+            room = self._room(plan) / len(plan.arms)
+            values = values_that_fit(plan.case, self.effort, seconds=room, pace=pace)
+            self._planned[plan.case.name] = self._values[plan.case.name] = values
+            self._paces[plan.case.name] = pace
 
     def _room(self, plan: CasePlan) -> float:
         """Return the seconds that a block of a case may take for there to be just blocks enough of every case.
@@ -130,8 +129,8 @@ class Conductor:
         left = self.effort.seconds - (self.clock() - self._start)
         others = 0
         for each in self.campaign.cases:
-            if each.case.name in self._foreseen:
-                left -= self._fewest(each) * self._foreseen[each.case.name] / (1 - UNFORESEEN)
+            if each.case.name in self._paces:
+                left -= self._fewest(each) * self._duration(each) / (1 - UNFORESEEN)
             else:
                 others += 1
         return max(left, 0.0) / others / self._fewest(plan)
@@ -159,18 +158,22 @@ class Conductor:
             # Whoever is behind comes first: what ended a campaign that is continued may have come between two cases.
             for plan in sorted(active, key=lambda each: each.next_block):
                 name = plan.case.name
+                self._keep_up(active, complete)
                 if len(plan.arms) < 2:
                     active.remove(plan)
+                elif complete[name] >= self._fewest(plan) and self._missing(active, complete).total():
+                    # Who has lost a block has the time first: too few blocks are worth nothing.
+                    continue
                 elif why := self._enough(plan, complete[name]):
                     plan.ended = why
                     active.remove(plan)
-                elif self._left() < self._duration(name):
+                elif self._left() < self._duration(plan):
                     active.remove(plan)
                     capped = True
                     plan.ended = "time cap"
                     if not complete[name]:
                         self.campaign.notes.append(
-                            f"{name}: no block fitted into the time; one takes about {self._duration(name):.0f} s."
+                            f"{name}: no block fitted into the time; one takes about {self._duration(plan):.0f} s."
                         )
                 else:
                     block = self._run_block(plan)
@@ -192,11 +195,46 @@ class Conductor:
         widest = widest_of(plan, baseline, blocks)
         return "target" if widest is not None and widest <= target else None
 
-    def _duration(self, name: str) -> float:
-        """Foresee the seconds of a case's next block: the longest so far, or what the calibration tells."""
-        # Field blocks among them, so that those are foreseen, too.
-        seconds = (block.seconds for block in self.campaign.blocks if block.case == name)
-        return max(seconds, default=self._foreseen.get(name, 0.0))
+    def _keep_up(self, active: Sequence[CasePlan], complete: Counter[str]) -> None:
+        """Let blocks have fewer values where else a machine that has become slower would leave a case too few blocks.
+
+        Blocks that were dropped leave less time, too.
+        """
+        missing = self._missing(active, complete)
+        for plan in active:
+            name, pace = plan.case.name, self._paces.get(plan.case.name)
+            if pace is None or not missing[name]:
+                continue
+            left = self._left() - sum(missing[each.case.name] * self._duration(each) for each in active if each != plan)
+            room = left / missing[name] / len(plan.arms)
+            slowed = pace.slowed(self._slowness(plan, field=False))
+            # Nothing is unforeseen any more: how slow it is has been seen.
+            values = values_that_fit(plan.case, self.effort, seconds=room, pace=slowed, unforeseen=0)
+            self._values[name] = min(self._planned[name], values)
+
+    def _missing(self, active: Sequence[CasePlan], complete: Counter[str]) -> Counter[str]:
+        """Return how many blocks each case still lacks of the fewest that give it intervals."""
+        return Counter({each.case.name: max(0, self._fewest(each) - complete[each.case.name]) for each in active})
+
+    def _slowness(self, plan: CasePlan, *, field: bool) -> float:
+        """Return how many times longer than the calibration tells the slowest block so far has taken.
+
+        Of field blocks, which take longer, only where one is next.
+        """
+        pace = self._paces[plan.case.name]
+        blocks = (each for each in self.campaign.blocks if each.case == plan.case.name and (field or not each.field))
+        return max((each.seconds / len(each.order) / pace.seconds(_values_in(each)) for each in blocks), default=1.0)
+
+    def _duration(self, plan: CasePlan) -> float:
+        """Foresee the seconds of a case's next block: as slow as the slowest so far, or what the calibration tells."""
+        name = plan.case.name
+        if pace := self._paces.get(name):
+            return self._slowness(plan, field=self._is_field(plan)) * len(plan.arms) * pace.seconds(self._values[name])
+        return max((block.seconds for block in self.campaign.blocks if block.case == name), default=0.0)
+
+    def _is_field(self, plan: CasePlan) -> bool:
+        """Tell whether a case's next block is one in the field."""
+        return is_field_block(plan.next_block, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
 
     def _left(self) -> float:
         return self.effort.seconds - (self.clock() - self._start)
@@ -204,7 +242,7 @@ class Conductor:
     def _run_block(self, plan: CasePlan) -> Block | None:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
         case, index, start = plan.case, plan.next_block, self.clock()
-        is_field = is_field_block(index, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
+        is_field = self._is_field(plan)
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)
@@ -292,3 +330,8 @@ class Conductor:
         ]
         if arm.label == self.campaign.baseline_of(plan):
             raise _BaselineRetiredError(f"the baseline {arm.label} was retired in {name}: {reason}")
+
+
+def _values_in(block: Block) -> int:
+    """Return how many values each arm has in a block."""
+    return max((len(each.wall) for each in block.measurements.values()), default=0)

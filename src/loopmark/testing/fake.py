@@ -46,13 +46,14 @@ class FakeExecutor:
 
     `costs` are seconds of CPU time per connection on either side, by contender; `cost` is everybody else's, `floor` is
     the floor's. `noise` is the standard deviation of a value's logarithm; each block has a level of its own, the same
-    for all of its arms.
+    for all of its arms. By `slowing` the values of every block last longer than those of the block before.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     cost: float = 0.0002
     floor: float = 0.0001
     noise: float = 0.01
+    slowing: float = 0.0
     seed: int = 0
     mishaps: Sequence[Mishap] = ()
     now: float = 0.0
@@ -82,7 +83,7 @@ class FakeExecutor:
         self.is_open = True
         self.blocks += 1
         self.now += OPENING
-        self._level = self._drawn.uniform(0.8, 1.25)
+        self._level = self._drawn.uniform(0.8, 1.25) * (1 + self.slowing) ** self.blocks
 
     def close_block(self) -> None:
         """End the block and all of its arms; closing one that never opened is fine."""
