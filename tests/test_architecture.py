@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "sameness": {"record"},
     "regression": {"case", "judgement", "record", "sameness", "stats", "verdicts"},
     "listening": {"spi"},
-    "nginx": {"errors", "listening", "nginx_setup", "peer", "references", "spi", "task"},
+    "nginx": {"errors", "listening", "nginx_setup", "peer", "procfs", "references", "spi", "task"},
     "nginx_setup": {"errors", "registry", "service", "spi", "task"},
     "references": {"peer"},
     "deadlines": {"case", "spi"},

@@ -309,15 +309,28 @@ def test_connections_that_were_never_made_fail_the_value(caller: Caller) -> None
         caller.time(6)
 
 
-def tell_drops(monkeypatch: pytest.MonkeyPatch, drops: Iterator[int | None]) -> None:
+def tell(monkeypatch: pytest.MonkeyPatch, **counters: Iterator[int | None]) -> None:
     ask = Handle.ask
-    monkeypatch.setattr(Handle, "ask", lambda server, question: {**ask(server, question), "drops": next(drops)})
+
+    def told(server: Handle, question: str) -> dict[str, Any]:
+        return {**ask(server, question), **{name: next(numbers) for name, numbers in counters.items()}}
+
+    monkeypatch.setattr(Handle, "ask", told)
 
 
 def test_an_overflow_of_the_accept_queue_voids_the_value(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    tell_drops(monkeypatch, count(3))
+    tell(monkeypatch, drops=count(3), overflows=count(5))
     with pytest.raises(VoidError, match="the accept queue overflowed"):
         caller.time(6)
+
+
+def test_neither_late_resets_at_its_socket_nor_overflows_of_others_void_a_value(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, drops=count(3), overflows=repeat(5))
+    assert caller.time(6).wall > 0
+    tell(monkeypatch, drops=repeat(3), overflows=count(5))
+    assert caller.time(6).wall > 0
 
 
 def test_no_cpu_time_lies_outside_of_the_wall_time_however_long_a_reading_takes(
@@ -336,7 +349,7 @@ def test_no_cpu_time_lies_outside_of_the_wall_time_however_long_a_reading_takes(
 
 
 def test_an_unknown_number_of_overflows_voids_nothing(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    tell_drops(monkeypatch, repeat(None))
+    tell(monkeypatch, drops=repeat(None), overflows=repeat(None))
     assert caller.time(6).wall > 0
 
 

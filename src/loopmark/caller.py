@@ -173,7 +173,9 @@ class Caller:
         clocks.rest()
         after = self._settled()
         self._check_counts(before, after, count, connections, replies)
-        if before["drops"] != after["drops"]:
+        # Each of them alone moves for other reasons, too: a socket's own by resets for connections that are gone, the
+        # kernel's by anybody's full queue.
+        if before["drops"] != after["drops"] and before["overflows"] != after["overflows"]:
             raise VoidError("the accept queue overflowed, so the kernel dropped connections: the value is void")
         if self.task.cpu is not None and not is_short:
             for side, cpu in (("client", clocks.client_cpu), ("server", clocks.server_so_far)):

@@ -32,10 +32,11 @@ def read_backlog(listener: socket.socket) -> int | None:
 
 
 def read_drops(listener: socket.socket) -> int | None:
-    """Count the connections that the kernel has dropped for want of room in a socket's accept queue, and tries again.
+    """Count the packets that the kernel has dropped at a socket, those that a full accept queue turned away among them.
 
-    Of this socket alone: who else has a full queue on the machine is no matter. One connection may count more than
-    once. None off Linux, and for datagrams.
+    Of this socket alone: who else has a full queue on the machine is no matter. Of a listening one also resets that
+    come once their connection is gone, as when both sides abort (net/ipv4/tcp_input.c, tcp_rcv_state_process): a full
+    queue moves `loopmark.procfs.listen_overflows`, too. None off Linux, and for datagrams.
     """
     if not sys.platform.startswith("linux"):
         return None

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from loopmark import procfs
 from loopmark.errors import FactsError
 from loopmark.listening import read_backlog, read_drops
 from loopmark.nginx_setup import find, prepare
@@ -147,6 +148,7 @@ class Nginx:
             "faults": {"other": refused} if refused else {},
             "handshakes": None,
             "drops": read_drops(self._listener),
+            "overflows": procfs.listen_overflows(),
             "collections": 0,
         }
 

@@ -169,6 +169,7 @@ class _Answers:
             **dataclasses.asdict(self._ledger.counts()),
             **{name: None if self._context is None else read(self._context) for name, read in counters.items()},
             "drops": read_drops(self._server.listeners[0]),
+            "overflows": procfs.listen_overflows(),
             "collections": collections,
         }
 
