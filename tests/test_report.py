@@ -519,6 +519,12 @@ def test_without_a_complete_block_there_is_no_table_but_the_rest() -> None:
     assert comparison(campaign, "csv").count("\n") == 1
 
 
+def test_an_interrupted_campaign_that_took_no_time_names_none() -> None:
+    campaign = fake_campaign(blocks=1)
+    campaign.ended, campaign.seconds = "interrupted", 0.0
+    assert "The campaign was interrupted; all that was finished is in." in comparison(campaign)
+
+
 def test_field_ratios_stand_beside_and_findings_are_told_with_their_faults() -> None:
     campaign = fake_campaign(
         field_blocks=3, effects={"uvloop": 0.8, "trio": 1.2}, field_effects={"uvloop": 0.9, "trio": 1.21}, noise=0.0

@@ -259,9 +259,11 @@ def ending(campaign: Campaign) -> Iterator[str]:
         case "time cap":
             yield f"The campaign stopped at its time cap, after {campaign.seconds:.0f} s, with what it had reached."
         case "interrupted":
-            yield f"The campaign was interrupted after {campaign.seconds:.0f} s; every finished block is in."
+            # Where instructions are counted no time is.
+            after = f" after {campaign.seconds:.0f} s" if campaign.seconds else ""
+            yield f"The campaign was interrupted{after}; all that was finished is in."
         case "running":
-            yield "The campaign is still running, or was killed; every finished block is in."
+            yield "The campaign is still running, or was killed; all that was finished is in."
         case sentence:
             yield f"The campaign ended early: {sentence.rstrip('.')}."
     if campaign.dropped:
