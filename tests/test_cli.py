@@ -54,9 +54,9 @@ def loopmark(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
         signal.signal(number, handler)
 
 
-def assert_refused(ended: Ended, *words: str) -> None:
-    """Status 2, and one line on standard error that has all the words."""
-    assert ended.status == 2, ended
+def assert_refused(ended: Ended, *words: str, status: int = 2) -> None:
+    """A status, and one line on standard error that has all the words."""
+    assert ended.status == status, ended
     assert ended.out == ""
     (line,) = ended.err.splitlines()
     assert line.startswith("loopmark: ")
@@ -165,6 +165,21 @@ def without(directory: Path, library: str) -> Path:
     return directory
 
 
+@pytest.mark.parametrize("module", ["click", "loopmark.cli.drive"])
+def test_an_interrupt_while_it_is_still_being_imported_is_one_line_and_status_130(tmp_path: Path, module: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([*COMMAND, "list"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "loopmark: interrupted\n")
+
+
 # Wrong usage
 
 
@@ -192,9 +207,15 @@ def without(directory: Path, library: str) -> Path:
         (["run", "--max-time", "0.1"], ["--max-time"]),
         (["run", "--max-time", "nan"], ["--max-time"]),
         (["run", "--max-time", "inf"], ["--max-time"]),
+        (["run", "--deadline", "nan"], ["--deadline", "'nan' is no number of seconds"]),
+        (["serve", "tls_pingpong", "--deadline", "inf"], ["--deadline"]),
+        (["run", "--all", "--fast", "-w", "tls_echo"], ["--all is every benchmark: leave out -w"]),
+        (["run", "-w", "tcp_pingpong,udp_echo", "--tls", "1.3"], ["tcp_pingpong, udp_echo", "no TLS"]),
+        (["run", "-w", "tcp_pingpong", "--tls-resume"], ["tcp_pingpong: there is no TLS"]),
         (["run", "--seed", "-1"], ["--seed"]),
         (["run", "--fast", "--rigorous"], ["--fast and --rigorous"]),
         (["run", "--plugin", "missing.py"], ["missing.py: no such file"]),
+        (["run", "--plugin", "/dev/null"], ["/dev/null: that is no file"]),
         (["run", "--fst"], ["--fst", "Did you mean", "'--fast'", "loopmark run --help"]),
         (["run", "extra"], ["extra"]),
         (["lst"], ["No such command 'lst'", "list"]),
@@ -207,7 +228,8 @@ def without(directory: Path, library: str) -> Path:
         (["compare", "absent.json", "."], ["absent.json is no campaign"]),
         (["compare", "/dev/null", "/dev/null"], ["/dev/null", "no pyperf file"]),
         (["compare", "a", "b", "--fail-on", "faster:3%"], ["slower:3%"]),
-        (["compare", "a", "b", "--fail-on", "slower"], ["give something like 1%"]),
+        (["compare", "a", "b", "--fail-on", "slower"], ["slower:3%"]),
+        (["compare", "a", "b", "--fail-on", "slower:"], ["slower:3%"]),
         (["compare", "a", "b", "--fail-on", "slower:x"], ["'x' is no share"]),
         (["compare", "a", "--fail-on", "slower:3%"], ["OLD and NEW"]),
         (["compare", "a", "b", "c", "--fail-on", "slower:3%"], ["OLD and NEW"]),
@@ -512,7 +534,7 @@ def test_an_address_of_another_machine_cannot_be_served(loopmark: Run) -> None:
 
 
 @pytest.mark.parametrize("contender", ["asyncio", "blocking", "trio", "uvloop", "anyio"])
-def test_without_a_server_there_is_one_line_and_status_2(
+def test_without_a_server_there_is_one_line_and_status_1(
     loopmark: Run, load: Callable[[str], object], contender: str
 ) -> None:
     load(contender)
@@ -520,7 +542,7 @@ def test_without_a_server_there_is_one_line_and_status_2(
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         ended = loopmark("drive", "tcp_pingpong", "-b", contender, "--port", port, "-n", "5")
-    assert_refused(ended, f"is `loopmark serve tcp_pingpong` running on 127.0.0.1:{port}?")
+    assert_refused(ended, f"is `loopmark serve tcp_pingpong` running on 127.0.0.1:{port}?", status=1)
 
 
 def test_certificates_of_another_authority_are_told_with_the_cure(
@@ -533,7 +555,14 @@ def test_certificates_of_another_authority_are_told_with_the_cure(
         ended = loopmark("drive", "tls_pingpong", "--certs", certificates(stranger), "--port", port)
         server.terminate()
         server.communicate(timeout=60)
-    assert_refused(ended, "certificate: ", "--certs DIR")
+    assert_refused(ended, "certificate: ", "--certs DIR", status=1)
+
+
+def test_an_authority_that_is_none_is_named(loopmark: Run, tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text("junk")
+    ended = loopmark("drive", "tls_pingpong", "--certs", tmp_path)
+    assert_refused(ended, f"{authority} is no certificate in PEM")
 
 
 # Certificates and the contract

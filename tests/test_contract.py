@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 
 import pytest
@@ -59,6 +61,19 @@ def test_what_a_backend_cannot_do_is_not_applicable_with_a_reason(identity: Iden
 def test_an_unknown_clause_is_wrong_usage(identity: Identity) -> None:
     with pytest.raises(UsageError, match="unknown clause no_such_clause; there are run_returns_the_value"):
         check_backend(LosesTheValue(), identity, only=["no_such_clause"])
+
+
+def test_an_interrupt_is_for_whoever_runs_the_checker_and_no_fault_of_the_backend(identity: Identity) -> None:
+    let_go = threading.Event()
+
+    class Interrupted(LosesTheValue):
+        def run(self, main: object, /) -> None:  # type: ignore[override]  # it never gets so far
+            os.kill(os.getpid(), signal.SIGINT)
+            let_go.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        check_backend(Interrupted(), identity, only=["run_returns_the_value"])
+    let_go.set()
 
 
 def test_a_backend_that_hangs_fails_and_does_not_hang_the_checker(identity: Identity) -> None:

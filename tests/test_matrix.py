@@ -617,7 +617,7 @@ def test_a_pair_that_does_not_understand_each_other_is_told_with_status_1(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["matrix", "--max-time", "nan"], "--max-time nan: give a number of seconds"),
+        (["matrix", "--max-time", "nan"], "'nan' is no number of seconds"),
         (["matrix", "-b", "nobody"], "unknown contender 'nobody'"),
         (["matrix", "-c", "0"], "0 is less than 1"),
         (["run", "--role", "pair"], "'pair' is no list of roles (server, client, both)"),

@@ -46,6 +46,7 @@ class Patching(Blocking):
     def __init__(self, loop_factory=None):
         socket.socket = type("socket", (socket.socket,), {})
 
+loops = {"broken": lambda: 1 / 0, "number": 3}
 backends = {each.__name__: each for each in Blocking.__subclasses__()}
 """
 
@@ -108,6 +109,13 @@ def test_a_child_that_dies_while_it_imports_is_a_finding(found: Survey) -> None:
 def test_an_import_that_raises_is_a_finding_and_harms_no_other(found: Survey) -> None:
     assert (found.findings["Raises"].status, found.findings["Raises"].reason) == ("failed", "ValueError: no good")
     assert found.findings["blocking"].status == "ok"
+
+
+@pytest.mark.parametrize("level", ["{}", "{}-protocol", "{}-sockets", "anyio+{}"])
+def test_a_loop_that_cannot_be_made_is_a_finding_of_all_its_contenders(found: Survey, level: str) -> None:
+    broken, number = (found.findings[level.format(name)] for name in ("broken", "number"))
+    assert (broken.status, broken.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert (number.status, "loops:number makes no event loop" in number.reason) == ("failed", True)
 
 
 def test_what_an_import_prints_does_not_matter(found: Survey) -> None:

@@ -120,7 +120,11 @@ def test_a_plugins_benchmark_that_is_none_is_refused(plugin: Path) -> None:
         ("import nosuchlibrary", "No module named 'nosuchlibrary'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("", "defines none of the dicts backends, loops, benchmarks"),
-        ("backends = ['mine']", "defines none of the dicts"),
+        ("benchmarks = {}", "defines none of the dicts"),
+        ("backends = ['mine']", "backends is no dict"),
+        ("backends = {5: object}", "backends has the name 5"),
+        ("loops = {'a b': object}", "loops has the name 'a b'"),
+        ("loops = {'a,b': object}", "loops has the name 'a,b'"),
     ],
 )
 def test_an_unusable_plugin_is_named_with_its_reason(tmp_path: Path, text: str, complaint: str) -> None:
@@ -128,6 +132,11 @@ def test_an_unusable_plugin_is_named_with_its_reason(tmp_path: Path, text: str, 
     path.write_text(text)
     with pytest.raises(UsageError, match=f"--plugin .*plugin.py: .*{complaint}"):
         registry(path)
+
+
+def test_a_directory_is_no_plugin(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="that is no file"):
+        registry(tmp_path)
 
 
 def test_a_plugin_that_does_not_exist_is_refused(tmp_path: Path) -> None:

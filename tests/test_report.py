@@ -517,6 +517,8 @@ def test_without_a_complete_block_there_is_no_table_but_the_rest() -> None:
     assert "contender  " not in rendered
     assert "interrupted after 20 s" in rendered
     assert comparison(campaign, "csv").count("\n") == 1
+    campaign.ended = "time cap"
+    assert status_of(campaign) == 1
 
 
 def test_an_interrupted_campaign_that_took_no_time_names_none() -> None:

@@ -64,6 +64,9 @@ def prepare(request: Request) -> Prepared:
     baseline = ALIASES.get(request.baseline, request.baseline)
     names = _contenders(known, request, baseline)
     asked = _asked(known, request.benchmarks)
+    if request.axes.is_about_tls and all(known.registry.benchmark(name).tls is None for name, _ in asked):
+        names_asked = ", ".join(dict.fromkeys(name for name, _ in asked))
+        raise UsageError(f"{names_asked}: there is no TLS, leave its options out or take another benchmark")
     peers = {each: _peer(known, request, *each) for each in asked}
     pair = limits.cores()
     campaign = _campaign(request, known, baseline, [*names, *peers.values(), *request.hidden])

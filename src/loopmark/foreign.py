@@ -105,8 +105,9 @@ def _benchmarks(path: Path) -> dict[str, Series]:
     except OSError as error:
         raise DamagedError(f"{path}: it cannot be read ({error.strerror or error}); {cure}") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, EOFError) as error:
-        # pyperf has no errors of its own for what is none of its files.
-        raise DamagedError(f"{path}: this is no pyperf file ({_one_line(error)}); {cure}") from error
+        # pyperf has no errors of its own for what is none of its files; of these only ValueError is meant to be read.
+        why = f" ({_one_line(error)})" if isinstance(error, ValueError) else ""
+        raise DamagedError(f"{path}: this is no pyperf file{why}; {cure}") from error
     except zlib.error as error:
         raise DamagedError(f"{path}: it is cut short or damaged ({_one_line(error)}); {cure}") from error
     return {name: series for name, series in found.items() if series.runs}

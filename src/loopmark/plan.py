@@ -332,6 +332,13 @@ class Axes:
     rtt: float | None = None
     """Milliseconds."""
 
+    @property
+    def is_about_tls(self) -> bool:
+        """Tell whether anything is asked of TLS."""
+        return (self.versions, self.keys, self.cipher, self.group, self.tickets, self.resumed, self.client_key) != (
+            *((), (), None, None, None, False, None),
+        )
+
     def profiles(self, tls: TLSProfile | None) -> tuple[TLSProfile | None, ...]:
         """Return the ways of doing TLS; one None for a benchmark without."""
         if tls is None:

@@ -84,7 +84,10 @@ def load(contender: Contender) -> Finding:
     threads, before = threading.active_count(), _watched()
     try:
         backend = contender.load()
-        versions = _versions(contender, backend)
+        if contender.loop is not None:
+            # Not every backend makes one before it runs.
+            contender.loop.load()().close()
+        versions, features = _versions(contender, backend), tuple(sorted(backend.features))
     except ModuleNotFoundError as error:
         return Finding(name=contender.name, status="missing", reason=_install(error.name or str(error)))
     except importlib.metadata.PackageNotFoundError as error:
@@ -94,7 +97,7 @@ def load(contender: Contender) -> Finding:
     return Finding(
         name=contender.name,
         status="ok",
-        features=tuple(sorted(backend.features)),
+        features=features,
         versions=versions,
         fork_safe=_watched() == before and threading.active_count() == threads,
     )
@@ -123,14 +126,16 @@ def _in_child(work: Callable[[], object]) -> tuple[Any, int]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        status = 1
         try:
             os.close(reader)
             # What an import prints must not mix with our own output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             with os.fdopen(writer, "w") as pipe:
                 json.dump(work(), pipe)
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         text = pipe.read()

@@ -7,6 +7,7 @@ one line of metadata.
 
 import difflib
 import importlib.metadata
+import re
 import runpy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ BACKENDS, LOOPS, BENCHMARKS = "loopmark.backends", "loopmark.loops", "loopmark.b
 GROUPS = {"backends": BACKENDS, "loops": LOOPS, "benchmarks": BENCHMARKS}
 PLACEHOLDER = "LOOP"
 ALIASES = {"anyio": "anyio+asyncio"}
+_NAME = re.compile(r"[^\s,]+")
+"""What `-b` and `-w` can say."""
+
 T = TypeVar("T")
 
 
@@ -58,7 +62,10 @@ class Contender:
     def load(self) -> Backend:
         """Import backend and loop and put them together; whatever an import raises flies."""
         make: Callable[..., Backend] = self.backend.load()
-        backend = make() if self.loop is None else make(self.loop.load())
+        loop = None if self.loop is None else self.loop.load()
+        if self.loop is not None and not callable(loop):
+            raise UsageError(f"{self.name}: {self.loop.value} makes no event loop: it cannot be called")
+        backend = make() if loop is None else make(loop)
         if not isinstance(backend, Backend):
             raise UsageError(f"{self.name}: {self.backend.value} makes no loopmark.spi.Backend")
         return backend
@@ -143,12 +150,20 @@ def _entry_points(group: str) -> dict[str, Source]:
 def _run_plugin(path: str) -> dict[str, dict[str, Any]]:
     """Run a plug-in file; it defines any of the dicts `backends`, `loops` and `benchmarks`, name to object."""
     if not Path(path).is_file():
-        raise UsageError(f"--plugin {path}: no such file")
+        raise UsageError(f"--plugin {path}: {'that is no file' if Path(path).exists() else 'no such file'}")
     try:
         module = runpy.run_path(path, run_name="loopmark_plugin")
     except Exception as error:  # whatever the file does wrong, the user made it and must read of it in one line
         raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
-    found = {group: module[group] for group in GROUPS if isinstance(module.get(group), dict)}
+    found = {group: module[group] for group in GROUPS if group in module}
+    for group, members in found.items():
+        if not isinstance(members, dict):
+            raise UsageError(f"--plugin {path}: {group} is no dict, name to object")
+        for name in members:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise UsageError(
+                    f"--plugin {path}: {group} has the name {name!r}: it must be text without space and comma"
+                )
     if not any(found.values()):
         raise UsageError(f"--plugin {path}: defines none of the dicts {', '.join(GROUPS)}")
     return found

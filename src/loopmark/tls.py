@@ -94,11 +94,15 @@ def server_context(profile: TLSProfile, identity: Identity) -> ssl.SSLContext:
 def client_tls(profile: TLSProfile, identity: Identity) -> ClientTLS:
     """One context per process, verifying chain and host name against our own authority only.
 
-    Nothing is resumed before `offer`. Raises UsageError when clients have to show a certificate that is not there.
+    Nothing is resumed before `offer`. Raises UsageError when clients have to show a certificate that is not there, and
+    when the authority's is none.
     """
     check(profile)
     context = _context(ssl.PROTOCOL_TLS_CLIENT, profile)
-    context.load_verify_locations(identity.ca)
+    try:
+        context.load_verify_locations(identity.ca)
+    except ssl.SSLError as error:
+        raise UsageError(f"{identity.ca} is no certificate in PEM: copy the server's ca.pem there") from error
     if profile.version != "1.2":
         _set_group(context, profile)
     # With TLS 1.2 the client's groups also limit the curves of certificates: with X25519 alone there a server with a

@@ -9,7 +9,7 @@ import click
 
 from loopmark import __version__
 from loopmark.cli.streams import drop_output, prepare_streams
-from loopmark.errors import LoopmarkError
+from loopmark.errors import LoopmarkError, TrafficError
 
 EPILOG = """\b
 Examples:
@@ -49,14 +49,23 @@ def main() -> None:
     """Be the command `loopmark`."""
     if sys.platform == "win32":
         sys.exit(_complain("Windows is not supported: run loopmark on Linux or macOS, or in WSL."))
-    # Imported late, because not all of it can be imported on Windows.
-    from loopmark.cli import drive, inspection, matrix, measuring, profile, publish, serve, setup  # noqa: F401, PLC0415
-
-    prepare_streams()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
             signal.signal(ending, _terminate)
     try:
+        prepare_streams()
+        # Imported late, because not all of it can be imported on Windows, and because an interrupt may come meanwhile.
+        from loopmark.cli import (  # noqa: PLC0415
+            drive,  # noqa: F401
+            inspection,  # noqa: F401
+            matrix,  # noqa: F401
+            measuring,  # noqa: F401
+            profile,  # noqa: F401
+            publish,  # noqa: F401
+            serve,  # noqa: F401
+            setup,  # noqa: F401
+        )
+
         status = cli.main(prog_name="loopmark", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
@@ -67,6 +76,9 @@ def main() -> None:
         status = _complain(f"{error.format_message().rstrip('.')} (see {path} --help)")
     except click.ClickException as error:
         status = _complain(error.format_message())
+    except TrafficError as error:
+        # Nothing is wrong with what was typed.
+        status = _complain(str(error), 1)
     except LoopmarkError as error:
         status = _complain(str(error))
     except (KeyboardInterrupt, click.Abort):

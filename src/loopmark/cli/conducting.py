@@ -10,6 +10,7 @@ from loopmark import plan, store
 from loopmark.campaign import Prepared, Request
 from loopmark.cli import INTERRUPTED
 from loopmark.cli.endings import endings_once
+from loopmark.cli.options import is_given
 from loopmark.continuing import resume
 from loopmark.errors import UsageError
 from loopmark.executor import Interpreters
@@ -47,12 +48,10 @@ def go_on(path: Path, request: Request, seconds: float | None, *, wanted: bool) 
 
 
 def _refuse_others(path: Path) -> None:
-    context = click.get_current_context()
     given = [
         max(parameter.opts, key=len)
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        and parameter.name not in BESIDE_CONTINUE
+        for parameter in click.get_current_context().command.params
+        if is_given(parameter.name or "") and parameter.name not in BESIDE_CONTINUE
     ]
     if given:
         raise UsageError(f"{', '.join(given)}: what is measured comes from {path}, leave it out with --continue")
@@ -109,8 +108,8 @@ def _ask_wrk(prepared: Prepared, path: Path) -> None:
 def status_of(campaign: Campaign) -> int:
     """Return 1 when something was retired, is not comparable, invalid or refused, or ended the campaign early, else 0.
 
-    No verdict for want of blocks, or precision that was not reached, is no failure.
+    Nothing measured is a failure, too. No verdict for want of blocks, or precision that was not reached, is no failure.
     """
     bad = any(outcome.status in ("retired", "not comparable") for outcome in campaign.outcomes)
     wrong = any(figures(campaign, plan).judgement.reasons for plan in campaign.cases)
-    return int(bad or wrong or campaign.ended not in ("done", "time cap"))
+    return int(bad or wrong or not campaign.blocks or campaign.ended not in ("done", "time cap"))

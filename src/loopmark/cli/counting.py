@@ -9,7 +9,7 @@ import click
 from loopmark import callgrind, machine, plan, procfs, store
 from loopmark.campaign import prepare
 from loopmark.cli import INTERRUPTED, USAGE
-from loopmark.cli.options import request_of
+from loopmark.cli.options import is_given, request_of
 from loopmark.counts import change
 from loopmark.errors import UsageError
 from loopmark.instructions import Conductor, Job, Valgrind, counting
@@ -84,8 +84,6 @@ def compare_counts(paths: Sequence[Path], threshold: float | None, format_: str)
 
 
 def _refuse_others() -> None:
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and parameter.name not in OPTIONS:
+    for parameter in click.get_current_context().command.params:
+        if is_given(parameter.name or "") and parameter.name not in OPTIONS:
             raise UsageError(f"--instructions counts and takes no time: leave out {max(parameter.opts, key=len)}")

@@ -169,12 +169,10 @@ class _Clocks:
 
 def _calling_failure(error: TrafficError, address: Address, benchmark: str) -> TrafficError:
     text = str(error).removeprefix(f"{error.kind}: ")
-    if error.kind in (Kind.RESET, Kind.OTHER):
+    if text.startswith(ConnectionRefusedError.__name__) or error.kind is Kind.OTHER:
         return TrafficError(error.kind, f"{text}; is `loopmark serve {benchmark}` running on {address}?")
-    if error.kind in (Kind.TLS, Kind.EOF):
-        return TrafficError(error.kind, f"{text}; was `loopmark serve {benchmark}` given the same options?")
     if error.kind is Kind.CERTIFICATE:
         return TrafficError(
             error.kind, f"{text}; both roles need the same certificates: give both the same --certs DIR"
         )
-    return error
+    return TrafficError(error.kind, f"{text}; was `loopmark serve {benchmark}` given the same options?")

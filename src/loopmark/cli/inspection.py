@@ -69,7 +69,7 @@ class FailOn(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the threshold as a fraction of 1."""
         word, _, share = str(value).partition(":")
-        if word != "slower":
+        if word != "slower" or not share.strip():
             self.fail(f"{value!r} is no gate: give something like slower:3%", param, ctx)
         return Share().convert(share, param, ctx)
 

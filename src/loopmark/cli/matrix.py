@@ -1,7 +1,6 @@
 """`loopmark matrix`."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from loopmark.cli import cli
 from loopmark.cli.conducting import measure
 from loopmark.cli.options import (
     Listed,
+    Seconds,
     baseline_option,
     benchmarks_option,
     contenders_option,
@@ -24,7 +24,6 @@ from loopmark.cli.options import (
     results_option,
     seed_option,
 )
-from loopmark.errors import UsageError
 
 EPILOG = """\b
 Examples:
@@ -52,7 +51,7 @@ Examples:
 @label_option
 @click.option(
     "--max-time",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=plan.MATRIX.seconds,
     metavar="S",
     show_default=True,
@@ -76,8 +75,6 @@ def matrix(*, max_time: float, blocks: int, results: Path, no_progress: bool, **
     Status 1 when a pair does not. How much a server's number depends on who calls it is in the last rows of its table;
     who is faster is the question of `loopmark run`.
     """
-    if not math.isfinite(max_time):
-        raise UsageError(f"--max-time {max_time}: give a number of seconds")
     effort = dataclasses.replace(plan.MATRIX, seconds=max_time, blocks=blocks)
     request = request_of(effort, {**wishes, "roles": (Role.PAIR,)})
     return measure(prepare(request), effort, results, wanted=not no_progress)

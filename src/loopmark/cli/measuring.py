@@ -1,7 +1,6 @@
 """`loopmark run`."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from loopmark.cli.counting import count
 from loopmark.cli.options import (
     Listed,
     RoundTripTime,
+    Seconds,
     Share,
     baseline_option,
     benchmarks_option,
@@ -23,6 +23,7 @@ from loopmark.cli.options import (
     complete_contender,
     contenders_option,
     deadline_option,
+    is_given,
     label_option,
     one_role,
     plugin_option,
@@ -102,7 +103,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     help="With --fast: one block of every case of every benchmark, which proves the work and compares nothing.",
 )
 @click.option("--rigorous", is_flag=True, help="Sixty blocks per case, within an hour.")
-@click.option("--max-time", type=click.FloatRange(min=1), metavar="S", help="Seconds at most; 300 by default.")
+@click.option("--max-time", type=Seconds(min=1), metavar="S", help="Seconds at most; 300 by default.")
 @click.option("--blocks", type=click.IntRange(min=1), metavar="N", help="Blocks per case; as many as fit by default.")
 @click.option(
     "--target",
@@ -160,14 +161,14 @@ def run(  # click's options are described where they are declared
     """Measure contenders against the baseline and print the comparison."""
     if instructions:
         return count(wishes, results, wanted=not no_progress)
-    if max_time is not None and not math.isfinite(max_time):
-        raise UsageError(f"--max-time {max_time}: give a number of seconds")
     if continued is not None:
         request = Request(plugin=wishes["plugin"], certificates=wishes["certificates"], deadline=wishes["deadline"])
         return go_on(continued, request, max_time, wanted=not no_progress)
     if everything:
         if not fast or rigorous or blocks is not None or target is not None:
             raise UsageError("--all is for a smoke pass: give it with --fast, and without --blocks and --target")
+        if is_given("benchmarks"):
+            raise UsageError("--all is every benchmark: leave out -w")
         fast, wishes = False, {**wishes, "benchmarks": tuple(registry(wishes["plugin"]).benchmarks)}
     if fast and rigorous:
         raise UsageError("--fast and --rigorous exclude each other: give one of them")

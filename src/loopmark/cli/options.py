@@ -71,6 +71,17 @@ class Share(click.ParamType[float]):
         return share
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds: neither `nan`, which no range refuses, nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 class RoundTripTime(click.ParamType[float]):
     """A time between 1 ms and 1 s, with its unit: `20ms` or `0.02s`; in milliseconds."""
 
@@ -87,6 +98,11 @@ class RoundTripTime(click.ParamType[float]):
         if not 1 <= time <= 1000:
             self.fail(f"{value!r} is no time from 1 ms to 1 s with its unit: give something like 20ms", param, ctx)
         return time
+
+
+def is_given(name: str) -> bool:
+    """Tell whether a parameter of the running command was typed, and is no default."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def contender_names() -> list[str]:
@@ -198,7 +214,7 @@ certificates_option = click.option(
 )
 deadline_option = click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=CONVERSATION,
     show_default=True,
     metavar="S",

@@ -1,6 +1,5 @@
 """`loopmark profile`."""
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from loopmark.case import Role, Traffic
 from loopmark.certs import KEYS
 from loopmark.cli import cli
 from loopmark.cli.options import (
+    Seconds,
     certificates_option,
     complete_benchmark,
     complete_contender,
@@ -64,7 +64,7 @@ QUIET = 2.0
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1, max=600),
+    type=Seconds(min=0.1, max=600),
     default=3.0,
     show_default=True,
     metavar="S",
@@ -102,8 +102,6 @@ def profile_command(
 
     For finding out what is slow; who is faster is the question of `loopmark run`.
     """
-    if not math.isfinite(seconds):
-        raise UsageError(f"--seconds {seconds}: give a number of seconds")
     tool = pyspy.find()
     if output is not None and tool is None:
         raise UnavailableError(f"--output is for a flame graph, and {pyspy.MISSING}")

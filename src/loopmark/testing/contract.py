@@ -123,40 +123,43 @@ def _check(clause: Clause, grounds: Iterable[Ground | str], deadline: float) -> 
         if isinstance(ground, str):
             reasons[ground] = None
             continue
-        try:
-            _bounded(clause, ground, deadline)
-        except NotApplicable as error:
-            reasons[str(error)] = None
-        except BrokenContract as error:
-            status, reasons = Status.FAILED, {f"{error} ({ground})": None}
-            break
-        except BaseException as error:  # noqa: BLE001  # a backend may raise anything, also what is no Exception
-            said = " ".join(str(error).split())
-            status, reasons = Status.FAILED, {f"{type(error).__name__}: {said} ({ground})": None}
-            break
-        else:
-            status = Status.OK
+        match _raised(clause, ground, deadline):
+            case None:
+                status = Status.OK
+            case NotApplicable() as error:
+                reasons[str(error)] = None
+            case BrokenContract() as error:
+                status, reasons = Status.FAILED, {f"{error} ({ground})": None}
+                break
+            case error:
+                said = " ".join(str(error).split())
+                status, reasons = Status.FAILED, {f"{type(error).__name__}: {said} ({ground})": None}
+                break
     return Finding(clause=clause.name, promise=clause.promise, status=status, reason="; ".join(reasons))
 
 
-def _bounded(clause: Clause, ground: Ground, deadline: float) -> None:
-    """Run a clause in a thread of its own, so that a backend that hangs cannot hang the checker."""
+def _raised(clause: Clause, ground: Ground, deadline: float) -> BaseException | None:
+    """Run a clause in a thread of its own, so that a backend that hangs cannot hang the checker; return what it raises.
+
+    That may be anything, also what is no Exception. What is raised here is for whoever runs the checker: an interrupt.
+    """
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
             clause.check(ground)
-        except BaseException as error:  # noqa: BLE001  # it is raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001  # it is returned in the caller's thread
             raised.append(error)
 
     thread = threading.Thread(target=work, name=clause.name, daemon=True)
     thread.start()
     thread.join(deadline)
     if thread.is_alive():
-        raise BrokenContract(f"it did not come to its end within {deadline:g} s")
-    if raised:
-        # What a clause said in one of several jobs may come in a group.
-        raise next((each for each in leaves(raised[0]) if isinstance(each, BrokenContract)), raised[0])
+        return BrokenContract(f"it did not come to its end within {deadline:g} s")
+    if not raised:
+        return None
+    # What a clause said in one of several jobs may come in a group.
+    return next((each for each in leaves(raised[0]) if isinstance(each, BrokenContract)), raised[0])
 
 
 def _grounds(clause: Clause, backend: Backend, identity: Identity, deadline: float) -> Iterator[Ground | str]:
