@@ -215,7 +215,7 @@ async def _drop(stream: SocketStream | TLSStream) -> None:
 
 
 async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> TLSStream:
-    plain = await anyio.connect_tcp(address.host, address.port)
+    plain = await anyio.connect_tcp(address.host, address.port, local_host=options.source or None)
     try:
         with anyio.fail_after(options.handshake_timeout):
             received = b""

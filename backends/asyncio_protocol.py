@@ -120,7 +120,10 @@ def _dial(
 
 
 async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: ClientTLS, options: Options) -> Connection:
-    transport, side = await loop.create_connection(partial(_ClientSide, loop), address.host, address.port)
+    source = (options.source, 0) if options.source else None
+    transport, side = await loop.create_connection(
+        partial(_ClientSide, loop), address.host, address.port, local_addr=source
+    )
     try:
         async with asyncio.timeout(options.handshake_timeout):
             require_go_ahead(options, await side.next_reply(len(options.go_ahead)))
@@ -129,6 +132,7 @@ async def _upgraded(loop: asyncio.AbstractEventLoop, address: Address, tls: Clie
                 side,
                 tls.context,
                 server_hostname=tls.server_name,
+                ssl_handshake_timeout=options.handshake_timeout,
                 ssl_shutdown_timeout=options.close_timeout,
             )
     except BaseException:
@@ -180,6 +184,9 @@ class _ServerSide(asyncio.Protocol):
             self._task = self.serving.loop.create_task(self._send_file(reply.file, reply.then, meanwhile))
         elif reply.then is CLOSE:
             self.transport.close()
+        elif self._full is not None:
+            # Who does not read is not read from either.
+            self.transport.pause_reading()
 
     def eof_received(self) -> None:
         # After our own end it is only the peer's answer to that.
@@ -193,6 +200,7 @@ class _ServerSide(asyncio.Protocol):
         if self._full is not None:
             self._full.set_result(None)
             self._full = None
+            self.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._full is not None:

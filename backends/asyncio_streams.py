@@ -142,11 +142,14 @@ def _dial(
 
 
 async def _upgraded(address: Address, tls: ClientTLS, options: Options) -> Connection:
-    reader, writer = await asyncio.open_connection(address.host, address.port)
+    source = (options.source, 0) if options.source else None
+    reader, writer = await asyncio.open_connection(address.host, address.port, local_addr=source)
     try:
         async with asyncio.timeout(options.handshake_timeout):
             require_go_ahead(options, await reader.readexactly(len(options.go_ahead)))
-            await writer.start_tls(tls.context, server_hostname=tls.server_name)
+            # Its default would be in the way of a longer one.
+            patience = options.handshake_timeout
+            await writer.start_tls(tls.context, server_hostname=tls.server_name, ssl_handshake_timeout=patience)
     except BaseException:
         writer.transport.abort()
         raise

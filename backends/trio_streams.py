@@ -65,20 +65,22 @@ class TrioStreams(Backend):
         async def handle(stream: Stream) -> None:
             service = accept(lambda: _facts(stream))
             try:
-                async with stream:
-                    if isinstance(stream, trio.SSLStream):
-                        # Without a deadline a silent client would be held for ever.
-                        with trio.fail_after(options.handshake_timeout):
-                            await stream.do_handshake()
-                    while True:
-                        reply = service.receive(await stream.receive_some(service.at_a_time))  # type: ignore[arg-type]  # bytes, in fact
-                        if reply.data:
-                            await stream.send_all(reply.data)
-                        if reply.file is not None:
-                            await _send_file(stream, reply.file)
-                            service.sent()
-                        if reply.then is CLOSE:
-                            break
+                if isinstance(stream, trio.SSLStream):
+                    # Without a deadline a silent client would be held for ever.
+                    with trio.fail_after(options.handshake_timeout):
+                        await stream.do_handshake()
+                while True:
+                    reply = service.receive(await stream.receive_some(service.at_a_time))  # type: ignore[arg-type]  # bytes, in fact
+                    if reply.data:
+                        await stream.send_all(reply.data)
+                    if reply.file is not None:
+                        await _send_file(stream, reply.file)
+                        service.sent()
+                    if reply.then is CLOSE:
+                        break
+                if isinstance(stream, trio.SSLStream):
+                    # `serve_listeners` closes every stream, but forcefully: without a close_notify.
+                    await stream.aclose()
             except (trio.BrokenResourceError, trio.TooSlowError, OSError, NotImplementedError) as error:
                 service.lost(error)
 

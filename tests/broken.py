@@ -960,6 +960,29 @@ class WaitsForTheNewestPeer(Pieces):
         super().drop()
 
 
+@caught_by("server_waits_for_a_peer_that_does_not_read", "bytes from a peer that reads nothing")
+class ReadsOn(Pieces):
+    """Keeps its replies to itself where a peer may not read them, and goes on reading."""
+
+    said = 0
+
+    def send(self, sock: socket.socket, data: bytes) -> None:
+        self.said += len(data)
+        if self.said < 65536:
+            super().send(sock, data)
+
+
+@caught_by("server_waits_for_a_peer_that_does_not_read", "bytes others came back")
+class LosesWhatIsNotRead(Pieces):
+    """Swallows one reply of many."""
+
+    replies = 0
+
+    def send(self, sock: socket.socket, data: bytes) -> None:
+        self.replies += 1
+        super().send(sock, data if self.replies != 2 else bytes(len(data)))
+
+
 @caught_by("server_leaves_nothing_behind", "descriptors are left open")
 class LeavesItsListenerOpen(Pieces):
     def stop_listening(self) -> None:

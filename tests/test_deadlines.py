@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,11 @@ from loopmark.case import Case, Cores, Role
 from loopmark.certs import KEYS
 from loopmark.deadlines import CONVERSATION, HANDSHAKES, deadlines, of_step, of_traffic
 from loopmark.errors import Kind, TrafficError
-from loopmark.spi import Options, TLSProfile
+from loopmark.spi import Backend, Options, TLSProfile
+from loopmark.testing import check_backend, require_kept
 from loopmark.testing.endpoint import Endpoint
 from loopmark.testing.peers import ReferenceServer
+from loopmark.tls import Identity
 
 PINGPONG = Case(benchmark="tcp_pingpong", role=Role.BOTH, concurrency=1, peer=None, cores=Cores.ANY, tls=None)
 
@@ -50,6 +53,15 @@ def test_deadlines_never_shrink_with_more_connections(one: int, other: int, key:
 def test_what_somebody_asks_for_is_what_one_conversation_may_take() -> None:
     options = deadlines(1, "p256", conversation=5.0)
     assert (options.handshake_timeout, options.close_timeout, options.deadline) == (5.0, 2.5, 5.0)
+
+
+@pytest.mark.parametrize("name", ["asyncio", "asyncio-protocol"])
+def test_upgrading_clients_have_no_other_deadline_than_ours(
+    load: Callable[[str], Backend], identity: Identity, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # asyncio's own, where nobody gives another one: it would be over at once.
+    monkeypatch.setattr("asyncio.constants.SSL_HANDSHAKE_TIMEOUT", -1.0)
+    require_kept(check_backend(load(name), identity, only=["client_converses"]))
 
 
 def test_a_proof_against_a_server_that_never_answers_ends() -> None:

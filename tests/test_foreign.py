@@ -109,6 +109,25 @@ def test_the_files_of_a_campaign_get_the_campaigns_own_verdicts(tmp_path: Path) 
         assert benchmark.reasons == ()
 
 
+def test_a_choice_among_a_campaigns_files_makes_no_interval_narrower(tmp_path: Path) -> None:
+    few, all_of_them = (compared(written(tmp_path, campaign_of()), *arms) for arms in (ARMS[:3], ARMS))
+    chosen, whole = (benchmark_of(each).rows for each in (few, all_of_them))
+    assert [row.interval for row in chosen] == [row.interval for row in whole[:3]]
+    assert [row.verdict for row in chosen] == [row.verdict for row in whole[:3]]
+
+
+def test_files_that_do_not_tell_how_many_contenders_there_were_are_judged_by_their_own_number(tmp_path: Path) -> None:
+    def forget(metadata: dict[str, Any], index: int) -> None:
+        del metadata["contenders"]
+
+    path = written(tmp_path, campaign_of())
+    for arm in ARMS[:3]:
+        edited(path / f"{arm}.json", forget)
+    judgement = benchmark_of(compared(path, *ARMS[:3])).judgement
+    assert judgement is not None
+    assert judgement.level == pytest.approx(0.95)
+
+
 def test_only_the_primary_metric_of_a_case_gets_verdicts(tmp_path: Path) -> None:
     found = compared(written(tmp_path, campaign_of(cases=[SERVER, CLIENT, BOTH])), *ARMS)
     primary = {stored_name(case.name, case.primary) for case in (SERVER, CLIENT, BOTH)}

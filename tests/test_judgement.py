@@ -12,7 +12,7 @@ from loopmark.judgement import Gate, Judgement, judge, needed_blocks, widest_of
 from loopmark.plan import arms_of, is_time_to_look
 from loopmark.record import UNKNOWN, Block, CasePlan, Kind, Measurement
 from loopmark.stats import minimum_blocks, signed_rank_interval
-from loopmark.verdicts import Verdict, family_level
+from loopmark.verdicts import Verdict, family_level, verdict
 
 BASE, TWIN, CONTROL = "asyncio", "asyncio.twin", "asyncio.control"
 LOOPS = {"loop": "asyncio.Loop", "transport": "asyncio.SSLProtocol"}
@@ -135,8 +135,8 @@ def test_only_the_primary_metric_is_judged() -> None:
 def test_exchanging_contender_and_baseline_exchanges_the_verdict() -> None:
     plan = planned("other", twins=0)
     blocks = simulated(plan, {"other": 0.9})
-    assert judge(plan, BASE, blocks, 0.01).verdicts == {"other": Verdict.FASTER}
-    assert judge(plan, "other", blocks, 0.01).verdicts == {BASE: Verdict.SLOWER}
+    assert verdict(judge(plan, BASE, blocks, 0.01).estimates["other"], 0.01) is Verdict.FASTER
+    assert verdict(judge(plan, "other", blocks, 0.01).estimates[BASE], 0.01) is Verdict.SLOWER
 
 
 @pytest.mark.parametrize("contenders", [1, 2, 5, 9, 20])
@@ -168,9 +168,11 @@ def test_a_twin_alone_is_no_contender() -> None:
     assert found.estimates.keys() == {TWIN}
 
 
-def test_without_a_twin_the_gate_tells_nothing() -> None:
+def test_without_a_twin_the_gate_tells_nothing_and_nobody_gets_a_verdict() -> None:
     plan = planned("uvloop", twins=0)
-    assert judged(plan, simulated(plan)).gate is Gate.NONE
+    found = judged(plan, simulated(plan, {"uvloop": 0.5}))
+    assert (found.gate, found.verdicts, found.letters, found.reasons) == (Gate.NONE, {}, {}, ())
+    assert found.estimates["uvloop"].high == pytest.approx(0.5, rel=0.02)
 
 
 # What the gate says.

@@ -196,8 +196,9 @@ def test_an_order_depends_on_seed_case_and_block_and_on_nothing_else() -> None:
 # Field blocks
 
 
-def test_every_seventh_block_of_a_default_campaign_is_a_field_block() -> None:
-    assert [index for index in range(21) if plan.is_field_block(index, DEFAULT, 6)] == [6, 13, 20]
+def test_a_default_campaign_has_a_field_block_after_every_sixth_other() -> None:
+    assert [complete for complete in range(21) if plan.is_field_block(complete, DEFAULT, 6)] == [6, 12, 18]
+    assert [complete for complete in range(21) if plan.is_field_block(complete, DEFAULT, 9)] == [9, 15]
 
 
 def test_a_fast_campaign_has_no_field_blocks() -> None:

@@ -11,7 +11,7 @@ import pytest
 from loopmark import codec, plan
 from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
-from loopmark.errors import FactsError, Kind, TrafficError
+from loopmark.errors import FactsError, Kind, TrafficError, VoidError
 from loopmark.judgement import needed_blocks, widest_of
 from loopmark.plan import DEFAULT, FAST, Effort
 from loopmark.record import Block, Campaign, CasePlan, Outcome
@@ -29,6 +29,7 @@ TWIN = "asyncio.twin"
 SIX = Effort(mode="default", seconds=1e6, blocks=6, values=5, field_every=None)
 CUT = TrafficError(Kind.RESET, "cut")
 WRONG = FactsError("TCP_NODELAY is False")
+SPOILT = VoidError("a spoilt value")
 
 
 @dataclass(slots=True)
@@ -306,6 +307,13 @@ def test_field_blocks_run_in_fresh_processes_with_nothing_pinned() -> None:
         assert (order.client.cpu is None, order.server.cpu is None) == (in_field, in_field)
 
 
+def test_no_field_block_comes_before_the_blocks_that_intervals_need_whatever_was_dropped() -> None:
+    dropped = stage(Mishap(what=CUT, arm="trio"), effort=replace(SIX, blocks=9, field_every=6)).play()
+    needed = needed_blocks(dropped.cases[0], "asyncio")
+    assert len(dropped.dropped) == 1
+    assert [block.field for block in dropped.blocks] == [False] * needed + [True] + [False] * (9 - needed)
+
+
 def test_field_blocks_do_not_count_among_the_blocks_that_were_asked_for() -> None:
     campaign = stage(effort=replace(SIX, blocks=12, field_every=6)).play()
     assert Counter(block.field for block in campaign.blocks) == {False: 12, True: 1}
@@ -344,6 +352,20 @@ def test_a_second_error_retires_the_arm_with_its_reason_and_all_it_has_measured(
     assert all(set(block.order) == set(block.measurements) for block in campaign.blocks)
     assert [block.index for block in campaign.blocks] == [0, 2, 3, 4, 5, 6]
     assert campaign.ended == "done"
+
+
+def test_spoilt_values_drop_their_blocks_and_retire_nobody() -> None:
+    campaign = stage(*(Mishap(what=SPOILT, arm="trio", step="turn", run=run) for run in (0, 1, 3, 6, 7))).play()
+    assert campaign.outcomes == []
+    assert len(campaign.dropped) == 5
+    assert labels(campaign.blocks) == [EVERYBODY] * 6
+
+
+def test_three_spoilt_values_in_a_row_retire_the_arm() -> None:
+    campaign = stage(*(Mishap(what=SPOILT, arm="trio", step="turn", run=run) for run in (2, 3, 4))).play()
+    reason = "a spoilt value, 3 times in a row"
+    assert campaign.outcomes == [Outcome(arm="trio", case=ONE.name, status="retired", reason=reason)]
+    assert len(campaign.dropped) == 2
 
 
 def test_errors_of_two_arms_retire_neither() -> None:

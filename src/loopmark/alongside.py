@@ -171,7 +171,7 @@ def _in_blocks(case: Case, metric: Metric, series: Mapping[str, Series]) -> _Fin
     if metric is not case.primary:
         why = f"in the role {case.role} it is not what is judged"
         return _Finding(reasons=(why,), intervals=intervals, twins=twins)
-    judgement = judge(plan, baseline, blocks, first.margin)
+    judgement = judge(plan, baseline, blocks, first.margin, together=first.contenders)
     # As in a campaign's tables: plain intervals where those that hold together are not to be had.
     together = {} if first.mode == "fast" or judgement.widest is None else judgement.estimates
     return _Finding(

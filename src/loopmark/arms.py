@@ -4,8 +4,9 @@ An arm that contradicts its facts, or fails twice, is retired with its reason, a
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loopmark import deadlines
@@ -53,6 +54,10 @@ Assign = Callable[[Case, Arm], tuple[Task, Task, bool]]
 """Says what server and client of an arm have to do, and whether they must be fresh processes."""
 
 
+VOID_IN_A_ROW = 3
+"""So many spoilt values of one arm, in one block after the other, are no accident."""
+
+
 class Retire(Protocol):
     """Takes an arm out of a case."""
 
@@ -70,6 +75,8 @@ class Arms:
     assign: Assign
     progress: Progress
     retire: Retire
+    _void: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Values in a row, of an arm in a case, that something outside has spoilt."""
 
     def measure(
         self,
@@ -111,6 +118,7 @@ class Arms:
                     if failure := self._check(plan, arm, answer):
                         return failure
                     if arm in plan.arms:
+                        self._void.pop((plan.case.name, arm.label), None)
                         measurements[arm.label] = Measurement.reported(arm.label, answer)
         return None
 
@@ -163,6 +171,12 @@ class Arms:
     def _check(self, plan: CasePlan, arm: Arm, answer: Mapping[str, Any]) -> str | None:
         """Retire an arm that contradicts its facts or fails again; return why the block is lost, if it is."""
         if "error" not in answer:
+            return None
+        if answer.get("void") is True:
+            self._void[plan.case.name, arm.label] += 1
+            if self._void[plan.case.name, arm.label] < VOID_IN_A_ROW:
+                return f"{arm.label}: {answer['error']}"
+            self.retire(plan, arm, f"{answer['error']}, {VOID_IN_A_ROW} times in a row")
             return None
         if answer.get("facts") is True or arm.label in plan.failed:
             self.retire(plan, arm, answer["error"])

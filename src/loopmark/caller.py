@@ -333,6 +333,8 @@ def report(turns: Turns, work: Callable[[], None]) -> None:
         work()
     except FactsError as error:
         turns.tell({"error": str(error), "facts": True})
+    except VoidError as error:
+        turns.tell({"error": str(error), "void": True})
     except LoopmarkError as error:
         turns.tell({"error": str(error)})
     except ProcessLookupError:

@@ -24,6 +24,10 @@ LARGEST = 1e100
 """Values beyond this, or below its reciprocal, are no measurement, and their ratios no numbers."""
 
 
+MOST_CONTENDERS = 1000
+"""A file that tells of more is not believed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
     """Where a run belongs: to which arm of which campaign, and when it had its turns in its block."""
@@ -41,6 +45,8 @@ class Stamp:
     block: int
     position: int
     """Place in the order in which the arms of the block started."""
+    contenders: int
+    """How many the case had beside the baseline; 0 in files that do not tell."""
     rounds: tuple[int, ...]
     """Place in each round of values, warm-up rounds first; empty when the arm took all of its values in one go."""
 
@@ -143,6 +149,7 @@ def _stamp(told: Mapping[str, Any]) -> Stamp | None:
             "block": int(block),
             "position": int(position),
         } if kind in {each.value for each in STORED} and 0 < margin < 1:
+            contenders = told.get("contenders", 0)
             rounds = re.fullmatch(r"\d{1,9}(?: \d{1,9})*", str(told.get("rounds", "")), flags=re.ASCII)
             return Stamp(
                 campaign=campaign,
@@ -155,6 +162,7 @@ def _stamp(told: Mapping[str, Any]) -> Stamp | None:
                 kind=Kind(kind),
                 block=block,
                 position=position,
+                contenders=contenders if isinstance(contenders, int) and 0 <= contenders < MOST_CONTENDERS else 0,
                 rounds=tuple(map(int, rounds[0].split())) if rounds else (),
             )
     return None

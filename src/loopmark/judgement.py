@@ -54,7 +54,7 @@ class Judgement:
     estimates: dict[str, Estimate]
     """Contenders and twins; no interval with too few blocks."""
     verdicts: dict[str, Verdict]
-    """Contenders that have one; nobody has in an invalid or refused case."""
+    """Contenders that have one; nobody has in an invalid or refused case, and in one without a twin."""
     letters: dict[str, str]
     """Contenders and the baseline, in groups that the same intervals cannot tell apart; empty as the verdicts are."""
     gate: Gate
@@ -76,22 +76,29 @@ class Judgement:
         return self.control is None or _is_found(self.control, self.margin)
 
 
-def judge(plan: CasePlan, baseline: str, blocks: Sequence[Block], margin: float) -> Judgement:
-    """Judge a case by all of its blocks but those in the field."""
+def judge(plan: CasePlan, baseline: str, blocks: Sequence[Block], margin: float, *, together: int = 0) -> Judgement:
+    """Judge a case by all of its blocks but those in the field.
+
+    Intervals hold for all contenders of the case, and where these are a part of a campaign's, for `together` of them:
+    who has seen a table may choose from it. Without an A/A twin nothing shows how much is noise, and there are no
+    verdicts.
+    """
     refused = tuple(refusals(plan, baseline, blocks))
-    estimates = {} if refused else _estimates(plan, baseline, blocks)
+    level = family_level(max(_family(plan, baseline), together))
+    estimates = {} if refused else _estimates(plan, baseline, blocks, level)
     control = None if refused else _control(plan, baseline, blocks)
     wrong = tuple(_wrong(plan, baseline, estimates, control, margin))
+    is_checked = bool(plan.labels(Kind.TWIN)) and not wrong
     verdicts = {
         label: each
         for label in plan.labels(*COMPARED)
-        if label in estimates and not wrong and (each := verdict(estimates[label], margin)) is not None
+        if label in estimates and is_checked and (each := verdict(estimates[label], margin)) is not None
     }
     return Judgement(
         blocks=len(blocks),
-        needed=needed_blocks(plan, baseline),
+        needed=minimum_blocks(level),
         margin=margin,
-        level=_level(plan, baseline),
+        level=level,
         estimates=estimates,
         verdicts=verdicts,
         letters=_letters(baseline, {label: estimates[label] for label in verdicts}),
@@ -104,12 +111,12 @@ def judge(plan: CasePlan, baseline: str, blocks: Sequence[Block], margin: float)
 
 def needed_blocks(plan: CasePlan, baseline: str) -> int:
     """Return the fewest blocks that give this case its simultaneous intervals."""
-    return minimum_blocks(_level(plan, baseline))
+    return minimum_blocks(family_level(_family(plan, baseline)))
 
 
 def widest_of(plan: CasePlan, baseline: str, blocks: Sequence[Block]) -> float | None:
     """Return the largest half-width of the primary intervals, at which a case may stop; None while one is missing."""
-    estimates = _estimates(plan, baseline, blocks)
+    estimates = _estimates(plan, baseline, blocks, family_level(_family(plan, baseline)))
     widths = [each.half_width for each in estimates.values()]
     if len(widths) < len(_compared(plan, baseline)):
         return None
@@ -120,14 +127,13 @@ def _compared(plan: CasePlan, baseline: str) -> list[str]:
     return [label for label in plan.labels(*COMPARED, Kind.TWIN) if label != baseline]
 
 
-def _level(plan: CasePlan, baseline: str) -> float:
-    """Return the level at which the contenders' intervals hold together, or in a campaign of twins alone those."""
+def _family(plan: CasePlan, baseline: str) -> int:
+    """Return how many intervals hold together: the contenders', or in a campaign of twins alone those."""
     contenders = [label for label in plan.labels(*COMPARED) if label != baseline]
-    return family_level(len(contenders) or len(plan.labels(Kind.TWIN)))
+    return len(contenders) or len(plan.labels(Kind.TWIN))
 
 
-def _estimates(plan: CasePlan, baseline: str, blocks: Sequence[Block]) -> dict[str, Estimate]:
-    level = _level(plan, baseline)
+def _estimates(plan: CasePlan, baseline: str, blocks: Sequence[Block], level: float) -> dict[str, Estimate]:
     found = {label: _against(plan, baseline, blocks, label, level) for label in _compared(plan, baseline)}
     return {label: each for label, each in found.items() if each is not None}
 

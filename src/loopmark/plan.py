@@ -301,15 +301,15 @@ def is_time_to_look(blocks: int, minimum: int) -> bool:
     return blocks >= minimum and (blocks - minimum) % CHECK_EVERY == 0
 
 
-def is_field_block(index: int, effort: Effort, needed: int) -> bool:
-    """Tell whether the block of this index runs in fresh processes with nothing pinned.
+def is_field_block(complete: int, effort: Effort, needed: int) -> bool:
+    """Tell whether after so many complete blocks one runs in fresh processes with nothing pinned.
 
     The first does once the case has had the blocks that its intervals need.
     """
     if effort.field_every is None:
         return False
     first = max(needed, effort.field_every)
-    return index >= first and (index - first) % (effort.field_every + 1) == 0
+    return complete >= first and (complete - first) % effort.field_every == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,7 @@ def _run(campaign: Campaign, plan: CasePlan, arm: Arm, block: Block, metric: Met
         "position": block.order.index(arm.label),
         "seed": campaign.seed,
         "margin": campaign.margin,
+        "contenders": len(plan.labels(*COMPARED)) - 1,
     }
     texts: _Flat = {
         "campaign": campaign.started,

@@ -57,6 +57,9 @@ class Conductor:
     _planned: dict[str, int] = field(default_factory=dict)
     """How many it takes where time does not run short."""
 
+    _tried: dict[str, int] = field(default_factory=dict)
+    """After how many complete blocks of a case the last one in the field was begun."""
+
     def __post_init__(self) -> None:
         self._arms = Arms(
             campaign=self.campaign,
@@ -233,8 +236,11 @@ class Conductor:
         return max((block.seconds for block in self.campaign.blocks if block.case == name), default=0.0)
 
     def _is_field(self, plan: CasePlan) -> bool:
-        """Tell whether a case's next block is one in the field."""
-        return is_field_block(plan.next_block, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
+        """Tell whether a case's next block is one in the field, which is tried once between two others."""
+        blocks = [block.field for block in self.campaign.blocks if block.case == plan.case.name]
+        complete = blocks.count(False)
+        is_due = is_field_block(complete, self.effort, needed_blocks(plan, self.campaign.baseline_of(plan)))
+        return is_due and not blocks[-1] and self._tried.get(plan.case.name) != complete
 
     def _left(self) -> float:
         return self.effort.seconds - (self.clock() - self._start)
@@ -243,6 +249,8 @@ class Conductor:
         """Run every arm once; None, and a sentence in the campaign, when the block did not complete."""
         case, index, start = plan.case, plan.next_block, self.clock()
         is_field = self._is_field(plan)
+        if is_field:
+            self._tried[case.name] = sum(block.case == case.name and not block.field for block in self.campaign.blocks)
         # In the field there is no floor to be known: what differs there is the heap.
         arms = [arm for arm in plan.arms if not (is_field and arm.kind is Kind.FLOOR)]
         order = order_of(self.campaign.seed, case, index, arms)

@@ -8,12 +8,13 @@ import trio
 @asynccontextmanager
 async def serve(address, context, backlog):
     async def handle(stream):
-        async with stream:
-            if context:
-                with trio.fail_after(60):
-                    await stream.do_handshake()
-            assert await stream.receive_some() == b"PING"
-            await stream.send_all(b"PONG")
+        if context:
+            with trio.fail_after(60):
+                await stream.do_handshake()
+        assert await stream.receive_some() == b"PING"
+        await stream.send_all(b"PONG")
+        if context:
+            await stream.aclose()
 
     tcp = await trio.open_tcp_listeners(address[1], host=address[0], backlog=backlog)
     listeners = [trio.SSLListener(each, context) for each in tcp] if context else tcp

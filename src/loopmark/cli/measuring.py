@@ -121,7 +121,7 @@ roles_type = Listed(one_role, f"roles ({', '.join(ROLES)})", lambda: [str(role) 
     default=1,
     show_default=True,
     metavar="N",
-    help="A/A twins of the baseline; without any there is no gate.",
+    help="A/A twins of the baseline; without any there is no gate, and no verdict.",
 )
 @seed_option
 @results_option

@@ -102,7 +102,7 @@ def _gate(case: CaseFigures) -> Iterator[str]:
     if gate is Gate.INVALID:
         yield f"INVALID: {'; '.join(case.judgement.reasons)}. Nothing here gets a verdict."
     elif not twins:
-        yield "there is no A/A twin that could tell."
+        yield "there is no A/A twin that could tell, and so there is no verdict."
     elif gate is Gate.NONE:
         yield f"not to be had from {'such' if case.judgement.reasons else 'so few'} blocks. {came_out}."
     elif gate is Gate.PASSED:

@@ -10,7 +10,7 @@ from typing import Any
 
 from loopmark.arms import BlockDiedError
 from loopmark.case import Case, Cores, Role
-from loopmark.errors import FactsError
+from loopmark.errors import FactsError, VoidError
 from loopmark.record import Arm
 from loopmark.registry import Contender, Source
 from loopmark.task import Order, Task
@@ -241,6 +241,8 @@ def _apply(mishap: Mishap, answer: dict[str, Any]) -> dict[str, Any]:
     match mishap.what:
         case FactsError() as error:
             return {"error": str(error), "facts": True}
+        case VoidError() as error:
+            return {"error": str(error), "void": True}
         case BlockDiedError() as error:
             raise error
         case Exception() as error:

@@ -2,11 +2,15 @@
 
 # ruff: noqa: D401  # a clause's docstring is a promise, not an order
 
+import select
 import socket
+import ssl
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from loopmark.ledger import Ledger
+from loopmark.service import EchoToEnd
 from loopmark.spi import Address
 from loopmark.testing.endpoint import End, Endpoint
 from loopmark.testing.ground import (
@@ -38,6 +42,53 @@ def server_survives_an_early_end(at: Ground) -> None:
         client.cut()
 
     _survives(at, [_after_handshake(at, each) for each in (silent, half, cut)], faults=3)
+
+
+@clause(Where.ALL)
+def server_waits_for_a_peer_that_does_not_read(at: Ground) -> None:
+    """A server stops reading from a peer that does not take its replies, and loses none of them."""
+
+    def work(address: Address, ledger: Ledger) -> None:
+        with calling() as clients:
+            client = at.dial(address)
+            clients.append(client)
+            sent = _send_until_full(client.sock, at.patience)
+            expect(sent < MOST, f"the server has taken {sent} bytes from a peer that reads nothing")
+            client.sock.settimeout(at.patience)
+            expect(client.read(sent) == _pattern(sent), f"of {sent} bytes others came back")
+            client.reset()
+        at.await_counts(ledger, lambda now: sum(now.faults.values()) == 1, "the reset as a fault")
+
+    at.serve(work, service=EchoToEnd)
+
+
+MOST = 96 << 20
+"""Bytes that all buffers between two peers together do not hold: the kernel's, OpenSSL's and a library's."""
+
+
+def _pattern(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def _send_until_full(sock: socket.socket, patience: float) -> int:
+    """Send a pattern until a socket takes no more, and stays so, or `MOST`; return how many bytes that were."""
+    pattern = memoryview(_pattern(MOST))
+    sock.setblocking(False)
+    sent = full = 0
+    end = time.monotonic() + patience
+    while full < _FULL and sent < MOST:
+        expect(time.monotonic() < end, f"after {sent} bytes the server still reads from a peer that does not")
+        try:
+            sent += sock.send(pattern[sent : sent + 16384])
+            full = 0
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            _, writable, _ = select.select([], [sock], [], 0.01)
+            full = 0 if writable else full + 1
+    return sent
+
+
+_FULL = 20
+"""Looks, each for ten milliseconds, after which a full buffer is no passing one."""
 
 
 @clause(Where.ALL)
@@ -174,6 +225,7 @@ def _tcp_ends(client: Endpoint) -> bool:
 CLAUSES: tuple[Clause, ...] = (
     server_survives_an_early_end,
     server_survives_a_reset,
+    server_waits_for_a_peer_that_does_not_read,
     server_survives_garbage,
     server_survives_a_failed_handshake,
     server_holds_nobody_up,
