@@ -299,7 +299,10 @@ def test_an_unknown_key_type_names_what_exists_and_what_is_close() -> None:
         certs.ensure(Path("never-made"), key="RSA-2084")
 
 
-@pytest.mark.parametrize("name", ["", "my host", "host:443", "[::1]", "-x", "fe80::1%eth0", "müller.example", "a" * 64])
+@pytest.mark.parametrize(
+    "name",
+    [*("", "my host", "host:443", "[::1]", "-x", "fe80::1%eth0", "müller.example", "a" * 64), "999.1.1.1", "1.2.3"],
+)
 def test_what_is_no_host_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="neither a host name nor an IP address"):
         certs.ensure(tmp_path, names=[name])

@@ -294,7 +294,8 @@ def _checked_name(name: str) -> str:
     if "%" not in name:
         with suppress(ValueError):
             return str(ipaddress.ip_address(name))
-    if not _HOST_NAME.fullmatch(name.lower()):
+    # No name ends in a number; what does was meant to be an address.
+    if not _HOST_NAME.fullmatch(name.lower()) or name.rpartition(".")[2].isdecimal():
         raise UsageError(
             f"{name!r} is neither a host name nor an IP address: a certificate can name myhost or 192.0.2.1"
         )

@@ -102,7 +102,8 @@ def _names(campaign: Campaign) -> list[str]:
 def _reopen(campaign: Campaign, effort: Effort) -> None:
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     campaign.notes.append(
-        f"Continued at {moment}, after {len(campaign.blocks)} blocks and {campaign.seconds:.0f} s ({campaign.ended})."
+        f"Continued at {moment}, after {len(campaign.blocks)} blocks and {campaign.seconds:.0f} s ({campaign.ended}): "
+        "where the tables of then were the reason, intervals miss more often than they say."
     )
     campaign.ended = "running"
     campaign.seconds_allowed = effort.seconds

@@ -81,7 +81,10 @@ def drive(
     plugin: Path | None,
     **wishes: Any,
 ) -> None:
-    """Call a server and say how fast it went. For numbers to compare, use `loopmark run`."""
+    """Call a server and say how fast it went. For numbers to compare, use `loopmark run`.
+
+    One more connection comes first, which is not timed; with -v there is none.
+    """
     numeric(host)
     question, conversation, backend = load_part(benchmark, contender, plugin, axes_of(wishes), serving=False)
     connections = connections or ((1,) if verbose else (1000,))

@@ -137,7 +137,7 @@ def _beyond(most: Mapping[str, int | None], now: Mapping[str, int | None]) -> li
 
 
 def _on_one_line(log: Path) -> str:
-    return " ".join(log.read_text(errors="replace").split())[-200:]
+    return " ".join(log.read_text(errors="replace").split())[-200:] or "its process ended without a word"
 
 
 @contextmanager
