@@ -179,7 +179,9 @@ def test_that_it_was_continued_is_noted_and_its_start_stays(resume: Resume) -> N
     note = campaign.notes[-1]
     assert note.startswith("Continued at 20")
     assert ", after 2 blocks and " in note
-    assert note.endswith(" s (interrupted).")
+    assert note.endswith(
+        " s (interrupted): where the tables of then were the reason, intervals miss more often than they say."
+    )
 
 
 # Time
