@@ -445,7 +445,7 @@ def test_an_order_without_values_finds_the_pace(identity: Identity) -> None:
     ("error", "answer"),
     [
         (FactsError("no"), {"error": "no", "facts": True}),
-        (VoidError("no"), {"error": "no"}),
+        (VoidError("no"), {"error": "no", "void": True}),
         (ConnectionResetError("gone"), {"error": "reset: ConnectionResetError: gone"}),
         (ZeroDivisionError("oh"), {"error": "other: ZeroDivisionError: oh"}),
     ],

@@ -335,9 +335,8 @@ class Axes:
     @property
     def is_about_tls(self) -> bool:
         """Tell whether anything is asked of TLS."""
-        return (self.versions, self.keys, self.cipher, self.group, self.tickets, self.resumed, self.client_key) != (
-            *((), (), None, None, None, False, None),
-        )
+        asked = (*self.versions, *self.keys, self.cipher, self.group, self.resumed, self.client_key)
+        return any(asked) or self.tickets is not None
 
     def profiles(self, tls: TLSProfile | None) -> tuple[TLSProfile | None, ...]:
         """Return the ways of doing TLS; one None for a benchmark without."""

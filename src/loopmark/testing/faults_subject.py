@@ -137,7 +137,7 @@ def _beyond(most: Mapping[str, int | None], now: Mapping[str, int | None]) -> li
 
 
 def _on_one_line(log: Path) -> str:
-    return " ".join(log.read_text(errors="replace").split())[-200:] or "its process ended without a word"
+    return " ".join(log.read_text(errors="replace").split())[-200:]
 
 
 @contextmanager
@@ -160,7 +160,9 @@ def under_attack(contender: Contender, setting: Setting, identity: Identity, pat
                 try:
                     handle.wait_until_ready()
                 except ServerEndedError as error:
-                    raise BrokenContract(f"it does not start: {_on_one_line(log)}") from error
+                    raise BrokenContract(
+                        f"it does not start: {_on_one_line(log) or 'it ended without a word'}"
+                    ) from error
                 tls = client_tls(profile, identity) if profile else None
                 target = Target(setting=setting, address=handle.address, tls=tls, pid=handle.pid, patience=patience)
                 try:
