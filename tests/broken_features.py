@@ -182,7 +182,14 @@ class IgnoresTheEmptyPart(Pieces):
     line = _Endless
 
 
-class _EndsBoth(Line):
+class _DeafAfterItsEnd(Line):
+    def receive(self, size: int | None) -> bytes:
+        with suppress(ConnectionError):
+            return super().receive(size)
+        return b""
+
+
+class _EndsBoth(_DeafAfterItsEnd):  # what comes now is answered with a reset
     def end(self) -> None:
         self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -190,13 +197,6 @@ class _EndsBoth(Line):
 @caught_by("client_reads_on_after_its_end", "the client read 0")
 class EndsBothStreams(Pieces):
     line = _EndsBoth
-
-
-class _DeafAfterItsEnd(Line):
-    def receive(self, size: int | None) -> bytes:
-        with suppress(ConnectionError):
-            return super().receive(size)
-        return b""
 
 
 @caught_by("client_reports_a_reset_after_its_end", "a reply was returned that was reset")
