@@ -115,7 +115,13 @@ _AS_USUAL = (*FIVE_ARMS, *TO_THE_END)
 HAND, BEFORE = "hand-", "before-"
 """Begin the labels of hand-written code, and of contenders before they were hardened."""
 
-_FIVE_MINUTES = dict.fromkeys(CASES, 300)
+_MADE: tuple[tuple[str, tuple[str, ...], Mapping[str, str]], ...] = (
+    ("sliced", (), {}),
+    ("whole", (), WHOLE),
+    ("fresh", ("--fresh",), {}),
+)
+"""How values are made. Those of one case are neighbours, and short: ratios drift with the machine within the hour."""
+
 _HALF = dict.fromkeys(CASES, 120)
 _HALF_AT_100 = dict.fromkeys(("server-100", "client-100"), 120)
 """Shorter and more campaigns, so that twenty lines come closer together in time."""
@@ -235,10 +241,13 @@ STUDIES: Mapping[str, Study] = {
     ),
     "accuracy": Study(
         question="Do forked processes give the ratios that fresh ones give, and slices those of whole values?",
-        lines=(
-            *_campaigns(*TO_THE_END, cases=_FIVE_MINUTES, wanted=4, variant="sliced"),
-            *_campaigns(*TO_THE_END, cases=_FIVE_MINUTES, wanted=4, variant="whole", environment=WHOLE),
-            *_campaigns(*TO_THE_END, "--fresh", cases=_FIVE_MINUTES, wanted=4, variant="fresh"),
+        lines=tuple(
+            line
+            for case in CASES
+            for variant, more, environment in _MADE
+            for line in _campaigns(
+                *TO_THE_END, *more, cases={case: 75}, wanted=12, variant=variant, environment=environment
+            )
         ),
     ),
     "circumstances": Study(
