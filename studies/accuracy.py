@@ -1,14 +1,15 @@
 """What no interval shows: what becomes of the ratios when something about the processes is changed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev, variance
 
 import shelf
 from catalogue import USUAL
 from loopmark.stats import Estimate, change_interval
 from series import Series, joined, series_of, titled
-from tables import NOTHING, change, paragraphs, reached, table
+from tables import NOTHING, change, paragraphs, percent, reached, table
 
 AGREEING, FAULTS_AGREEING = 0.01, 1.0
 """Ratios that differ by no more than this share, faults per connection by no more than this number."""
@@ -32,7 +33,8 @@ def rendered(results: Path) -> str:
         both = [(before, after) for before, after in pairs if before and after]
         if both:
             tables.append(agreement_table(both, NAMES["whole"], NAMES[variant]))
-    return paragraphs(_origin(results, "accuracy"), *tables) if tables else "No campaigns yet."
+    tables.append(repeats_table({line: _parts(results, "accuracy", "-".join(line)) for line in lines}))
+    return paragraphs(_origin(results, "accuracy"), *tables) if tables[0] else "No campaigns yet."
 
 
 def agreement_table(pairs: Sequence[tuple[Series, Series]], before: str, after: str) -> str:
@@ -61,6 +63,39 @@ def agreement_table(pairs: Sequence[tuple[Series, Series]], before: str, after: 
         f"(largest {max(faults, default=0.0):.2f})."
     )
     return f"{table(headers, rows)}\n\n{ends}"
+
+
+def repeats_table(found: Mapping[tuple[str, str], Sequence[Series]]) -> str:
+    """Render how far campaigns of one command line lie apart, and how far their blocks alone would put them.
+
+    Both are standard deviations of a campaign's ratio, the root of the mean square over contenders, and beside them the
+    twin's, who is the same code and shows noise only. Empty where no line has two campaigns.
+    """
+    rows = []
+    for (variant, _), campaigns in found.items():
+        parts = [each for each in campaigns if len(each.values) > 1]
+        if len(parts) < 2:
+            continue
+        arms = [arm for arm in parts[0].arms if arm != parts[0].baseline and all(arm in part.arms for part in parts)]
+        twins = [arm for arm in arms if arm.startswith(f"{parts[0].baseline}.")]
+        cells = []
+        for some in ([arm for arm in arms if arm not in twins], twins):
+            apart, explained = zip(*(spread_between(parts, arm) for arm in some), strict=True)
+            cells += [percent(_root_mean_square(apart)), percent(_root_mean_square(explained))]
+        rows.append([titled(parts[0].case), NAMES[variant], str(len(parts)), *cells])
+    headers = ("case", "values", "campaigns", "contenders: apart", "by blocks alone", "twin: apart", "by blocks alone")
+    return table(headers, rows) if rows else ""
+
+
+def spread_between(parts: Sequence[Series], arm: str) -> tuple[float, float]:
+    """Return the standard deviation of an arm's log-ratio between campaigns, and that which their blocks explain."""
+    estimates = [math.log(part.compare(arm, part.baseline).ratio) for part in parts]
+    blocks = [part.differences(arm, part.baseline) for part in parts]
+    return stdev(estimates), math.sqrt(mean(variance(each) / len(each) for each in blocks))
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(mean(value**2 for value in values))
 
 
 def circumstances(results: Path) -> str:
@@ -101,8 +136,12 @@ def _origin(results: Path, study: str) -> str:
 
 
 def _joined(results: Path, study: str, line: str) -> Series | None:
-    parts = [series for campaign in shelf.campaigns(results, study, line) for series in series_of(campaign)]
+    parts = _parts(results, study, line)
     return joined(parts) if parts else None
+
+
+def _parts(results: Path, study: str, line: str) -> list[Series]:
+    return [series for campaign in shelf.campaigns(results, study, line) for series in series_of(campaign)]
 
 
 def _shown(faults: float | None) -> str:

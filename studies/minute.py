@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import shelf
-from series import Series, series_of, titled
+from series import Series, series_of
 from tables import paragraphs, percent, reached, table
 
 MINUTE = 60.0
@@ -15,51 +15,31 @@ WITHIN, BEYOND, ENOUGH = 0.005, 0.01, 100
 
 
 def rendered(results: Path) -> str:
-    """Render the study `minute`, and beside it pairs of arms out of the study `aa`."""
+    """Render the study `minute`."""
     campaigns = [each for line in shelf.lines("minute") for each in shelf.campaigns(results, "minute", line.name)]
-    alone = [series for campaign in campaigns for series in series_of(campaign)]
-    rows = {"two arms alone": [error for series in alone for error in errors(series)]}
-    for line in shelf.lines("aa"):
-        among = [each for campaign in shelf.campaigns(results, "aa", line.name) for each in series_of(campaign)]
-        if among:
-            name = f"pairs among {len(among[0].arms)} arms: {titled(among[0].case)}"
-            rows[name] = [error for series in among for error in errors(series)]
-    return paragraphs(shelf.origin(campaigns), errors_table(list(rows.items())))
+    found = [error for campaign in campaigns for series in series_of(campaign) for error in errors(series)]
+    return paragraphs(shelf.origin(campaigns), errors_table(found))
 
 
 def errors(series: Series) -> Iterator[float]:
-    """Yield how far each minute's estimate of each pair of identical arms is from 1, as a share.
-
-    Each arm belongs to one pair only. Of a block of several arms a pair has its share of the time.
-    """
-    pairs = list(zip(series.arms[::2], series.arms[1::2], strict=False))
-    for span in series.spans(MINUTE * len(series.arms) / 2):
-        for first, second in pairs:
-            ratio = span.compare(first, second).ratio
-            yield max(ratio, 1 / ratio) - 1
+    """Yield how far each minute's estimate of two identical arms is from 1, as a share."""
+    for span in series.spans(MINUTE):
+        first, second = series.arms
+        ratio = span.compare(first, second).ratio
+        yield max(ratio, 1 / ratio) - 1
 
 
-def errors_table(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """Render quantiles of the errors, and whether the targets were reached by the first row's."""
-    rows = [(name, each) for name, each in rows if len(each) > 0]
-    if not rows:
+def errors_table(found: Sequence[float]) -> str:
+    """Render quantiles of the errors, and whether the targets were reached."""
+    if not found:
         return "No minute yet."
-    shown = [
-        [
-            name,
-            str(len(each)),
-            percent(float(np.quantile(each, 0.5))),
-            percent(float(np.quantile(each, 0.9))),
-            percent(max(each)),
-            str(sum(error > BEYOND for error in each)),
-        ]
-        for name, each in rows
-    ]
-    headers = ("|estimate - 1| after one minute", "minutes", "median", "90 % quantile", "largest", "beyond 1 %")
-    name, found = rows[0]
-    good = len(found) >= ENOUGH and np.quantile(found, 0.9) <= WITHIN and max(found) <= BEYOND
+    middle, most = (float(np.quantile(found, share)) for share in (0.5, 0.9))
+    further = sum(error > BEYOND for error in found)
+    headers = ("minutes", "median distance from 1", "90 % quantile", "largest", "beyond 1 %")
+    row = [str(len(found)), percent(middle), percent(most), percent(max(found)), str(further)]
+    good = len(found) >= ENOUGH and most <= WITHIN and not further
     target = (
-        f"{ENOUGH} minutes or more, 90 % of them within {percent(WITHIN, 1)}, none beyond {percent(BEYOND, 0)} "
-        f"({name}): {reached(bool(good))}."
+        f"{ENOUGH} minutes or more, 90 % of them within {percent(WITHIN, 1)}, none beyond {percent(BEYOND, 0)}: "
+        f"{reached(good)}."
     )
-    return f"{table(headers, shown)}\n\n{target}"
+    return f"{table(headers, [row])}\n\n{target}"

@@ -94,8 +94,16 @@ def origin(found: Sequence[Campaign]) -> str:
     lost = sum(len(each.dropped) for each in found)
     return (
         f"{len(found)} campaigns, {when}, with {sum(len(each.blocks) for each in found)} blocks"
-        f" ({lost} dropped); {'; '.join(machines)}."
+        f" ({lost} dropped){_slices(found)}; {'; '.join(machines)}."
     )
+
+
+def _slices(found: Sequence[Campaign]) -> str:
+    """Tell how long the slices were in which arms took turns: ratios of many arms depend on it."""
+    blocks = [block for each in found for block in each.blocks if not block.field]
+    lengths = {one.metadata.get("slice") for block in blocks for one in block.measurements.values()}
+    told = [f"{1000 * float(each):g} ms" if each else "none" for each in sorted(lengths, key=lambda each: each or 0)]
+    return f", slices of {' and '.join(told)}" if any(lengths) else ""
 
 
 def _machine(campaign: Campaign) -> str:

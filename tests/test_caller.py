@@ -2,12 +2,13 @@
 
 import io
 import json
+import os
 import ssl
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, repeat
 from pathlib import Path
@@ -17,12 +18,13 @@ import pytest
 from tests.callers import Doctored, calling, in_process, order_of, task_of
 
 from loopmark import certs
-from loopmark.caller import Caller, report
+from loopmark.caller import Caller, Value, report
 from loopmark.case import Case, Cores, Role
 from loopmark.errors import FactsError, TrafficError, VoidError
 from loopmark.factcheck import check_facts
 from loopmark.gauges import Clocks
 from loopmark.peer import Handle
+from loopmark.readings import Readings
 from loopmark.registry import Contender, registry
 from loopmark.resumption import resume_from_now_on
 from loopmark.spi import Address, Facts, Options, TLSProfile
@@ -116,6 +118,13 @@ def test_another_loop_in_the_server_fails_the_proof(zippy: Callable[[str], Conte
     # The server ends over it, and so leaves its client's connections open: that is one more process's end.
     (answer,) = in_process(replace(order_of(task_of(PLAIN)), server=task_of(PLAIN, zippy("zippy-ignored"))))
     assert answer == {"error": "the server's process ended"}
+
+
+@pytest.mark.parametrize(("open_", "shaken"), [(3, 2), (2, 3)])
+def test_a_server_that_has_not_open_what_is_held_fails_the_proof(caller: Caller, open_: int, shaken: int) -> None:
+    caller.server = cast("Handle", Doctored(caller.server, {"open": open_, "handshakes": shaken}, first=0))
+    with pytest.raises(FactsError, match=f"holds 2 connections open, but the server has {open_}, {shaken} shaken"):
+        caller._await_open(2, 0)
 
 
 OURS = Facts(
@@ -406,6 +415,111 @@ def test_a_server_that_never_rests_is_told(caller: Caller, monkeypatch: pytest.M
     caller._server_clock = lambda: float(next(steps))
     with pytest.raises(FactsError, match="never comes to rest"):
         caller.time(6)
+
+
+# What is made of values
+
+
+class NoMetadata:
+    def get_metadata(self) -> dict[str, Any]:
+        return {}
+
+
+def measured(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, values: Sequence[Value], *, warmups: int = 0, surplus: int = 0
+) -> tuple[dict[str, Any], list[int]]:
+    """Have an arm take these values for ten connections each; return what it tells, and how many it really made."""
+    left, made = iter(values), list[int]()
+
+    def timed(_: Caller, count: int) -> Value:
+        made.append(count)
+        return next(left)
+
+    def worker(name: str, take: Callable[[int], float], loops: int, warmups: int, values: int, cpu: int | None) -> Any:
+        for _ in range(warmups + values):
+            take(loops)
+        return NoMetadata()
+
+    monkeypatch.setattr(Caller, "time", timed)
+    monkeypatch.setattr("loopmark.caller.pyperf_worker", worker)
+    tokens, block = os.pipe()
+    os.write(block, b"." * 10)
+    try:
+        answer = caller.measure(
+            Turns(tokens, io.StringIO()),
+            {},
+            loops=10,
+            warmups=warmups,
+            values=len(values) - warmups,
+            surplus=surplus,
+        )
+    finally:
+        os.close(tokens)
+        os.close(block)
+    return answer, made
+
+
+def test_each_figure_of_a_value_is_stored_per_connection_under_its_own_name(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [
+        Value(wall=60.0, client_cpu=30.0, server_cpu=20.0, client_memory=1000.0, server_memory=500.0),
+        Value(wall=70.0, client_cpu=40.0, server_cpu=10.0, client_memory=2000.0, server_memory=700.0),
+        Value(wall=80.0, client_cpu=50.0, server_cpu=5.0, client_memory=3000.0, server_memory=900.0),
+    ]
+    answer, _ = measured(caller, monkeypatch, values, warmups=1)
+    assert answer["loops"] == 10
+    assert answer["warmups"] == [6.0]
+    assert (answer["wall"], answer["client_cpu"], answer["server_cpu"]) == ([7.0, 8.0], [4.0, 5.0], [1.0, 0.5])
+    assert (answer["client_memory"], answer["server_memory"]) == ([200.0, 300.0], [70.0, 90.0])
+
+
+def test_the_surplus_of_the_positive_control_is_made_and_not_counted(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, made = measured(caller, monkeypatch, [Value(wall=51.0, client_cpu=1.0, server_cpu=1.0)], surplus=1)
+    assert made == [11]
+    assert answer["wall"] == [5.1]
+
+
+class Settles:
+    """A server's handle, for those who only read of its process."""
+
+    pid = 2
+
+    def __init__(self) -> None:
+        self.collections = iter((20, 27))
+
+    def ask(self, question: str) -> dict[str, Any]:
+        return {"collections": next(self.collections)}
+
+
+def test_what_a_side_used_is_what_was_added_per_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = {os.getpid(): iter([(10, 4, 6, 0.5), (30, 8, 16, 1.5)]), 2: iter([(5, None, 1, 0.0), (7, None, 4, 3.0)])}
+    memory = {os.getpid(): iter([100.0, 150.0]), 2: iter([None, 70.0])}
+    collections = iter((3, 5))
+    monkeypatch.setattr("loopmark.readings._usage", lambda pid: next(used[pid]))
+    monkeypatch.setattr("loopmark.readings._collections", lambda: next(collections))
+    monkeypatch.setattr("loopmark.readings.procfs.private_kib", lambda pid: next(memory[pid]))
+    readings = Readings(cast("Handle", Settles()))
+    readings.settle()
+    sides = readings.result(20)
+    assert sides["client"] == {
+        "minor_faults": 1.0,
+        "voluntary_switches": 0.2,
+        "involuntary_switches": 0.5,
+        "run_delay": 0.05,
+        "collections": 2,
+        "private_kib": 50.0,
+    }
+    assert sides["server"] == {
+        "minor_faults": 0.1,
+        "voluntary_switches": None,
+        "involuntary_switches": 0.15,
+        "run_delay": 0.15,
+        "collections": 7,
+        "private_kib": None,
+    }
 
 
 # A whole arm

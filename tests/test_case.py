@@ -1,6 +1,7 @@
 """Names of cases: every axis is in them, the contender never, and no two cases share one. What conversations need."""
 
 import re
+import socket
 from dataclasses import fields, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from loopmark.case import (
     ClosePolicy,
     Conversation,
     Cores,
+    Lookup,
     Metric,
     Role,
     Traffic,
@@ -221,6 +223,7 @@ def test_a_value_has_three_rounds_of_all_or_one_burst_or_what_is_not_held_or_wha
 
 TALK = Talk(parts=(b"PING",), reply=b"PONG", reply_size=None)
 HALVED = replace(TALK, parts=(b"PING", b""))
+LOOKUP = Lookup(host="localhost", family=socket.AF_INET, addresses=frozenset({"127.0.0.1"}))
 
 
 def asked(
@@ -264,11 +267,14 @@ def test_needs_and_close_policy_follow_from_traffic_and_tls(
 
 
 def test_datagrams_need_neither_tcp_nor_a_close() -> None:
-    assert asked(Conversation(talks=(TALK,), traffic=Traffic.DATAGRAMS), encrypted=False) == ({Feature.DATAGRAMS}, None)
+    assert asked(Conversation(talks=(TALK,), answer=lambda data: data, traffic=Traffic.DATAGRAMS), encrypted=False) == (
+        {Feature.DATAGRAMS},
+        None,
+    )
 
 
 def test_lookups_need_a_resolver_and_a_connection_for_their_proof() -> None:
-    found = asked(Conversation(talks=(TALK,), traffic=Traffic.LOOKUPS), encrypted=False)
+    found = asked(Conversation(talks=(TALK,), lookups=(LOOKUP,), traffic=Traffic.LOOKUPS), encrypted=False)
     assert found == ({Feature.RESOLVER, Feature.TCP}, None)
 
 
@@ -311,13 +317,16 @@ def test_every_kind_of_traffic_has_a_unit() -> None:
 
 
 BENCHMARK = Benchmark(
-    name="b", question="?", conversations={"x": Conversation(), "y": Conversation(talks=(TALK, HALVED))}, tls=None
+    name="b",
+    question="?",
+    conversations={"x": Conversation(talks=(TALK,)), "y": Conversation(talks=(TALK, HALVED))},
+    tls=None,
 )
 
 
 def test_conversations_are_named_as_they_are_asked_for() -> None:
     assert BENCHMARK.variants == ("b:x", "b:y")
-    assert replace(BENCHMARK, conversations={"": Conversation()}).variants == ("b",)
+    assert replace(BENCHMARK, conversations={"": Conversation(talks=(TALK,))}).variants == ("b",)
 
 
 @pytest.mark.parametrize("variant", ["", "z", "xy"])
@@ -334,4 +343,4 @@ def test_the_first_talk_is_the_one_for_the_proof() -> None:
 def test_a_conversation_without_a_service_says_so() -> None:
     with pytest.raises(UsageError, match="no service"):
         BENCHMARK.conversation("x").service()
-    assert isinstance(Conversation(service=lambda: AnswerOnce(b"a", b"b")).service(), AnswerOnce)
+    assert isinstance(Conversation(service=lambda: AnswerOnce(b"a", b"b"), talks=(TALK,)).service(), AnswerOnce)

@@ -50,7 +50,7 @@ class HidesTheReason(HasAllTheTime):
 @pytest.mark.parametrize(
     ("backend", "name", "because"),
     [
-        (HasAllTheTime, "client_gives_up_in_time", "did not come to its end within 2 s"),
+        (HasAllTheTime, "client_gives_up_in_time", "did not come to its end within 2 s, at silence"),
         (TrustsEverybody, "client_refuses_bad_certificates", "the conversation succeeded"),
         (HidesTheReason, "client_tells_an_early_end", "is told as other: RuntimeError: something went wrong"),
     ],

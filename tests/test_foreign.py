@@ -116,16 +116,18 @@ def test_a_choice_among_a_campaigns_files_makes_no_interval_narrower(tmp_path: P
     assert [row.verdict for row in chosen] == [row.verdict for row in whole[:3]]
 
 
-def test_files_that_do_not_tell_how_many_contenders_there_were_are_judged_by_their_own_number(tmp_path: Path) -> None:
+def test_files_that_do_not_tell_how_many_contenders_there_were_get_no_verdicts(tmp_path: Path) -> None:
     def forget(metadata: dict[str, Any], index: int) -> None:
         del metadata["contenders"]
 
     path = written(tmp_path, campaign_of())
     for arm in ARMS[:3]:
         edited(path / f"{arm}.json", forget)
-    judgement = benchmark_of(compared(path, *ARMS[:3])).judgement
-    assert judgement is not None
-    assert judgement.level == pytest.approx(0.95)
+    found = benchmark_of(compared(path, *ARMS[:3]))
+    (reason,) = found.reasons
+    assert "do not tell how many contenders their campaign had" in reason
+    assert [row.verdict for row in found.rows] == [None] * 3
+    assert {row.interval.level for row in found.rows if row.interval} == {0.95}
 
 
 def test_only_the_primary_metric_of_a_case_gets_verdicts(tmp_path: Path) -> None:

@@ -46,7 +46,20 @@ class Patching(Blocking):
     def __init__(self, loop_factory=None):
         socket.socket = type("socket", (socket.socket,), {})
 
-loops = {"broken": lambda: 1 / 0, "number": 3}
+class Misspelt(Blocking):
+    features = {"tcp", "tsl"}
+
+class Featureless(Blocking):
+    features = None
+
+class Leaves(Blocking):
+    def __init__(self, loop_factory=None):
+        sys.exit("no licence")
+
+async def coroutine():
+    pass
+
+loops = {"broken": lambda: 1 / 0, "number": 3, "five": lambda: 5, "never": coroutine}
 backends = {each.__name__: each for each in Blocking.__subclasses__()}
 """
 
@@ -111,6 +124,22 @@ def test_an_import_that_raises_is_a_finding_and_harms_no_other(found: Survey) ->
     assert found.findings["blocking"].status == "ok"
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Misspelt", "'tsl'"),
+        ("Misspelt", "it must be a set of any of tcp, tls, start_tls"),
+        ("Featureless", "features is None: it must be a set of any of tcp"),
+        ("Leaves", "SystemExit: no licence"),
+        ("five-protocol", "loops:five makes a int, no event loop"),
+        ("anyio+never", "loops:never makes a coroutine, no event loop"),
+    ],
+)
+def test_what_is_wrong_with_a_contender_is_told(found: Survey, name: str, reason: str) -> None:
+    assert found.findings[name].status == "failed"
+    assert reason in found.findings[name].reason
+
+
 @pytest.mark.parametrize("level", ["{}", "{}-protocol", "{}-sockets", "anyio+{}"])
 def test_a_loop_that_cannot_be_made_is_a_finding_of_all_its_contenders(found: Survey, level: str) -> None:
     broken, number = (found.findings[level.format(name)] for name in ("broken", "number"))
@@ -145,7 +174,7 @@ def test_the_survey_imports_nothing_into_this_process(plugin: Path) -> None:
     [
         ("1 / 0", "ZeroDivisionError"),
         ("import os; os._exit(3)", r"its process died while running it \(exit status 3\)"),
-        ("import sys; sys.exit(3)", "its process died while running it"),
+        ("import sys; sys.exit(3)", r"SystemExit: 3 \(line 1\)"),
     ],
 )
 def test_an_unusable_plugin_is_a_wrong_usage(tmp_path: Path, text: str, complaint: str) -> None:

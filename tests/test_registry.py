@@ -1,15 +1,18 @@
 """Names: of entry points, of a plug-in file, and wrong ones."""
 
+import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from loopmark import registry as registries
 from loopmark.case import Benchmark
-from loopmark.errors import UsageError
-from loopmark.registry import Contender, Source, registry
+from loopmark.errors import UnavailableError, UsageError
+from loopmark.probe import load
+from loopmark.registry import Contender, Registry, Source, registry
 from loopmark.spi import Backend
 
 ASYNCIO_FAMILY = ["asyncio", "asyncio-protocol", "asyncio-sockets", "uvloop", "uvloop-protocol", "uvloop-sockets"]
@@ -25,6 +28,9 @@ backends = {"mine": Blocking, "LOOP-mine": Blocking, "nothing": dict}
 loops = {"zippy": asyncio.new_event_loop}
 benchmarks = {"question": dataclasses.replace(BENCHMARK, name="question"), "no_question": 7}
 """
+
+BENCHMARKS = """from loopmark.benchmarks.tcp_pingpong import BENCHMARK; from dataclasses import replace
+benchmarks = {{'mine': replace(BENCHMARK, {})}}"""
 
 
 @pytest.fixture
@@ -53,7 +59,8 @@ def test_anyio_is_short_for_anyio_on_asyncio() -> None:
 
 
 def test_a_loop_is_put_under_every_backend_that_takes_one() -> None:
-    assert registry().contender("asyncio-protocol").loop == Source(value="asyncio:new_event_loop")
+    assert registry().loops["asyncio"].value == "asyncio:new_event_loop"
+    assert registry().contender("asyncio-protocol").loop == registry().loops["asyncio"]
     assert registry().contender("blocking").loop is None
 
 
@@ -125,6 +132,20 @@ def test_a_plugins_benchmark_that_is_none_is_refused(plugin: Path) -> None:
         ("backends = {5: object}", "backends has the name 5"),
         ("loops = {'a b': object}", "loops has the name 'a b'"),
         ("loops = {'a,b': object}", "loops has the name 'a,b'"),
+        ("import sys\nsys.exit('no licence')", r"SystemExit: no licence \(line 2\)"),
+        ("backends = {'asyncio': object}", "the name 'asyncio' belongs to loopmark [^:]*: give it another"),
+        ("backends = {'LOOP-mine': object, 'uvloop-mine': object}", "the name 'uvloop-mine' is there twice"),
+        ("loops = {'uvloop': object}", "the name 'uvloop' belongs to loopmark"),
+        ("benchmarks = {'tcp_echo': object}", "the name 'tcp_echo' belongs to loopmark"),
+        (BENCHMARKS.format("conversations={}"), r"tcp_pingpong has no conversations \(line 2\)"),
+        (
+            "from loopmark.case import Conversation\nbenchmarks = {'mine': Conversation()}",
+            "a conversation of churn needs talks",
+        ),
+        (
+            BENCHMARKS.format("tls='1.3'"),
+            "tcp_pingpong has '1.3' for tls: it must be None or a loopmark.spi.TLSProfile",
+        ),
     ],
 )
 def test_an_unusable_plugin_is_named_with_its_reason(tmp_path: Path, text: str, complaint: str) -> None:
@@ -158,3 +179,75 @@ def test_a_contender_without_its_library_fails_only_when_it_is_loaded() -> None:
 def test_close_matches_end_a_sentence() -> None:
     assert registries.close_matches("tri", ["trio", "uvloop"]) == "; did you mean trio?"
     assert registries.close_matches("zzz", ["trio", "uvloop"]) == ""
+
+
+# Entry points
+
+
+class Package:
+    """As much of a distribution as the registry looks at."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.version = name, "0.1"
+
+
+def entry(name: str, value: str, package: str = "theirs") -> importlib.metadata.EntryPoint:
+    made = importlib.metadata.EntryPoint(name=name, value=value, group="loopmark.backends")
+    vars(made)["dist"] = Package(package)
+    return made
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
+    """Registers backends besides what there is."""
+    everything = importlib.metadata.entry_points
+
+    def install(*entries: importlib.metadata.EntryPoint) -> Registry:
+        def with_these(*, group: str) -> list[importlib.metadata.EntryPoint]:
+            return [*everything(group=group), *(entries if group == "loopmark.backends" else ())]
+
+        monkeypatch.setattr(importlib.metadata, "entry_points", with_these)
+        return registry()
+
+    return install
+
+
+BLOCKING = "loopmark.backends.blocking:Blocking"
+
+
+def test_a_name_that_two_packages_register_is_nobodys(installed: Callable[..., Registry]) -> None:
+    known = installed(
+        *(entry(name, BLOCKING) for name in ("trio", "uvloop-protocol")),
+        entry("mine", BLOCKING),
+        entry("mine", BLOCKING, "others"),
+    )
+    for name, owners in (
+        *((name, r"loopmark \S+ and theirs 0\.1") for name in ("trio", "uvloop-protocol")),
+        ("mine", r"others 0\.1 and theirs 0\.1"),
+    ):
+        with pytest.raises(UsageError, match=rf"^'{name}' is registered twice, by {owners}: one has to go"):
+            known.contender(name).load()
+
+
+def test_a_registered_name_that_nobody_could_type_is_refused(installed: Callable[..., Registry]) -> None:
+    with pytest.raises(UsageError, match=r"theirs 0\.1 registers 'my own': it must be text without space"):
+        installed(entry("my own", BLOCKING)).contenders["my own"].load()
+
+
+def test_an_entry_point_that_is_no_class_is_refused(installed: Callable[..., Registry]) -> None:
+    known = installed(entry("mine", "loopmark.plan:PEERS"))
+    with pytest.raises(UsageError, match=r"mine: loopmark\.plan:PEERS is a tuple: name the backend's class"):
+        known.contender("mine").load()
+
+
+def test_a_package_without_the_module_that_it_registers_is_named(installed: Callable[..., Registry]) -> None:
+    finding = load(installed(entry("mine", "nosuchmodule:Mine")).contender("mine"))
+    assert finding.status == "failed"
+    assert finding.reason == "theirs 0.1 registers it as something in the module nosuchmodule, which does not exist"
+
+
+def test_a_benchmark_that_cannot_be_loaded_is_told_with_its_package() -> None:
+    broken = Source(value="nosuchmodule:BENCHMARK", distribution="theirs 0.1")
+    known = Registry(contenders={}, benchmarks={"mine": broken}, loops={})
+    with pytest.raises(UnavailableError, match=r"mine of theirs 0\.1 cannot be loaded: ModuleNotFoundError"):
+        known.benchmark("mine")

@@ -215,6 +215,24 @@ def test_another_machine_interpreter_or_suite_is_refused(change: Change, words: 
     assert len(refused(old_campaign(), new, *words)) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (("python", "gil"), "the interpreter's lock"),
+        (("python", "debug"), "the interpreter's debug mode"),
+        (("python", "compiler"), "the interpreter's compiler"),
+        (("cpu", "usable_cores"), "the number of usable cores"),
+        (("cpu", "logical_cores"), "the number of logical cores"),
+        (("architecture",), "the architecture"),
+    ],
+)
+def test_each_fact_of_the_machine_counts(path: tuple[str, ...], told: str) -> None:
+    old, new = old_campaign(), new_campaign()
+    set_in(*path, to="one")(old)
+    set_in(*path, to="other")(new)
+    refused(old, new, f"{told} is one in OLD and other in NEW")
+
+
 def test_every_difference_has_its_sentence() -> None:
     new = new_campaign()
     set_in("cpu", "model", to="Intel")(new)
@@ -316,6 +334,18 @@ def test_a_fast_campaign_is_compared_with_a_fast_one_only() -> None:
     gated(old_campaign(), new_campaign(mode="rigorous"))
 
 
+def test_one_seed_twice_is_not_the_same_campaign() -> None:
+    assert gated(old_campaign(seed=1), new_campaign(seed=1)).rows
+
+
+def test_facts_in_the_field_do_not_count() -> None:
+    new = new_campaign(field_blocks=1)
+    measurements = new.blocks[-1].measurements
+    own = measurements["asyncio"]
+    measurements["asyncio"] = replace(own, facts={**own.facts, "client": {"loop": "another"}})
+    assert gated(old_campaign(), new).rows
+
+
 def test_a_campaign_is_not_compared_with_itself() -> None:
     refused(old_campaign(), old_campaign(), "the same campaign")
 
@@ -357,6 +387,14 @@ def test_a_twin_that_changed_between_the_campaigns_is_refused() -> None:
     refused(old, new, f"the A/A twin {TWIN}", "changed by more than the threshold")
 
 
+def test_a_twin_that_became_faster_is_refused_as_well() -> None:
+    old, new = old_campaign(effects={**EFFECTS, TWIN: 1.07}), new_campaign(effects={**EFFECTS, TWIN: 0.93})
+    for campaign in (old, new):
+        # So that neither is invalid by itself.
+        campaign.margin = 0.2
+    refused(old, new, f"the A/A twin {TWIN}", "changed by more than the threshold")
+
+
 def test_without_a_twin_there_is_no_gate() -> None:
     refused(old_campaign(twins=0), new_campaign(), "no A/A twin")
 
@@ -388,6 +426,30 @@ def test_a_contender_that_takes_part_in_one_of_them_only_is_listed() -> None:
     assert [row.arm for row in found.rows] == ["uvloop", TWIN]
     assert found.unmatched == (f"trio has a ratio in OLD only, in {BOTH.name}",)
     assert "Not compared: trio has a ratio in OLD only" in text_of(found)
+
+
+def test_other_contenders_beside_it_are_part_of_a_ratio_and_told() -> None:
+    assert "have the same contenders in both campaigns" in text_of(
+        gated(old_campaign(), without(new_campaign(), "trio"))
+    )
+    assert "have the same contenders in both campaigns" not in text_of(gated(old_campaign(), new_campaign()))
+
+
+@pytest.mark.parametrize(("blocks", "told"), [(18, False), (30, True)])
+def test_very_different_numbers_of_blocks_are_told(blocks: int, told: bool) -> None:
+    found = text_of(gated(old_campaign(blocks=18), new_campaign(blocks=blocks)))
+    assert ("very different numbers of blocks" in found) is told
+
+
+def test_values_that_were_taken_in_another_way_are_refused() -> None:
+    sliced, fresh = new_campaign(), new_campaign()
+    fresh.fresh = True
+    for block in sliced.blocks:
+        for each in block.measurements.values():
+            each.metadata["slice"] = 0.02
+    where = f"how values were taken in {BOTH.name} is"
+    refused(old_campaign(), sliced, f"{where} forked, in rounds in OLD and forked, slices of 20 ms in NEW")
+    refused(old_campaign(), fresh, f"{where} forked, in rounds in OLD and in fresh processes, in rounds in NEW")
 
 
 def test_a_contender_that_failed_in_the_old_one_only_is_no_reason_to_refuse() -> None:

@@ -569,7 +569,7 @@ def test_captions_tell_what_the_table_does_not() -> None:
         "Close (both-notify)",
         "Measured as server: 8 blocks of 5 values of 300 connections for each contender.",
         "Ratios are to asyncio in the same round",
-        "on this machine and this build only",
+        "within this campaign, on this machine and this build,",
         "receiver's kernel path is charged to the sender",
         "beyond the margin of 1 %",
         "bound, what limits the row: the side that alone is at least 95 % busy, TLS-bound where the floor is at least",

@@ -314,6 +314,29 @@ def test_no_field_block_comes_before_the_blocks_that_intervals_need_whatever_was
     assert [block.field for block in dropped.blocks] == [False] * needed + [True] + [False] * (9 - needed)
 
 
+def test_field_blocks_have_no_part_in_the_width_that_stops_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Block] = []
+
+    def widest(plan: CasePlan, baseline: str, blocks: Sequence[Block]) -> float | None:
+        seen.extend(blocks)
+        return widest_of(plan, baseline, blocks)
+
+    monkeypatch.setattr("loopmark.run.widest_of", widest)
+    acted = stage(effort=replace(SIX, blocks=20, field_every=6))
+    acted.campaign.target = 1e-9
+    campaign = acted.play()
+    assert any(block.field for block in campaign.blocks)
+    assert seen
+    assert not any(block.field for block in seen)
+
+
+def test_a_floor_whose_values_are_short_drops_no_block() -> None:
+    acted = Stage(executor=FakeExecutor(noise=0.0))
+    acted.campaign.cases[0].arms = plan.arms_of(["asyncio", "trio"], "asyncio", floor=True)
+    campaign = acted.play()
+    assert (campaign.dropped, campaign.notes) == ([], [])
+
+
 def test_field_blocks_do_not_count_among_the_blocks_that_were_asked_for() -> None:
     campaign = stage(effort=replace(SIX, blocks=12, field_every=6)).play()
     assert Counter(block.field for block in campaign.blocks) == {False: 12, True: 1}

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyperf
@@ -272,22 +273,25 @@ def test_the_precision_table_judges_the_median_of_every_pair() -> None:
 # One minute.
 
 
-def test_a_minute_of_a_pair_among_eight_arms_has_a_quarter_of_the_blocks_time() -> None:
-    series = replace(only(eight_arms(blocks=25)), seconds=(20.0,) * 25)
-    # 240 s for four pairs: 12 blocks; the 25th block is what shows that the second minute was over.
-    assert len(list(minute.errors(series))) == 8
+def two_arms(blocks: int, **options: Any) -> Series:
+    series = only(eight_arms(blocks=blocks, **options))
+    return replace(series, arms=(series.arms[0], series.arms[-1]), seconds=(20.0,) * blocks)
+
+
+def test_a_campaign_has_an_error_for_each_minute_that_is_over() -> None:
+    # The seventh block is what shows that the second minute was over.
+    assert len(list(minute.errors(two_arms(7)))) == 2
 
 
 def test_an_error_is_a_distance_from_one() -> None:
-    series = replace(only(eight_arms(blocks=13, last=0.9, noise=0.0)), seconds=(20.0,) * 13)
-    assert list(minute.errors(series)) == pytest.approx([0, 0, 0, 1 / 0.9 - 1])
+    assert list(minute.errors(two_arms(4, last=0.9, noise=0.0))) == pytest.approx([1 / 0.9 - 1])
 
 
 def test_the_minute_table_asks_for_a_hundred_minutes_within_bounds() -> None:
-    assert ": reached" in minute.errors_table([("two arms", [0.001] * 100)])
-    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 99)])
-    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 99 + [0.011])])
-    assert "NOT reached" in minute.errors_table([("two arms", [0.001] * 80 + [0.006] * 20)])
+    assert ": reached" in minute.errors_table([0.001] * 100)
+    assert "NOT reached" in minute.errors_table([0.001] * 99)
+    assert "NOT reached" in minute.errors_table([0.001] * 99 + [0.011])
+    assert "NOT reached" in minute.errors_table([0.001] * 80 + [0.006] * 20)
 
 
 # Power.
@@ -378,6 +382,31 @@ def test_faults_that_differ_by_more_than_one_are_told() -> None:
     forked = only(fake_campaign(1, cases=(CLIENT,)))
     fresh = replace(forked, faults=tuple(dict.fromkeys(row, 3.0) for row in forked.faults))
     assert "within 1: NOT reached (largest 2.50)" in accuracy.agreement_table([(forked, fresh)], "forked", "fresh")
+
+
+def campaigns_of_trio(effects: Sequence[float]) -> list[Series]:
+    return [
+        only(fake_campaign(seed, blocks=10, cases=(SERVER,), noise=0.002, effects={"trio": effect}))
+        for seed, effect in enumerate(effects)
+    ]
+
+
+def test_campaigns_that_lie_further_apart_than_their_blocks_tell_are_seen() -> None:
+    between, explained = accuracy.spread_between(campaigns_of_trio([1.0, 1.03, 1.06]), "trio")
+    assert between == pytest.approx(0.029, abs=0.002)
+    assert explained < 0.002
+    between, explained = accuracy.spread_between(campaigns_of_trio([1.2] * 12), "trio")
+    assert between == pytest.approx(explained, rel=0.5)
+
+
+def test_repeated_campaigns_have_a_row_and_their_twin_has_cells_of_its_own() -> None:
+    apart = campaigns_of_trio([1.0, 1.03, 1.06])
+    table = accuracy.repeats_table({("sliced", "server-100"): apart, ("fresh", "server-100"): apart[:1]})
+    (row,) = (line for line in table.splitlines() if "slices" in line)
+    assert "fresh" not in table
+    *_, contenders, _, twin, _, _ = (cell.strip() for cell in row.split("|"))
+    assert float(contenders.removesuffix(" %")) > 2
+    assert float(twin.removesuffix(" %")) < 0.5
 
 
 def test_circumstances_are_compared_with_the_usual_campaigns_of_the_same_case() -> None:
@@ -576,7 +605,7 @@ def test_the_page_shows_what_is_recorded(name: str) -> None:
 
 def test_the_readme_tells_of_false_and_true_alarms_what_the_page_shows() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    told = re.findall(r"called different in (\d+) of ([\d,]+) comparisons", readme)
+    told = re.findall(r"(\d+) of ([\d,]+) comparisons called it different", readme)
     page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     counted = re.findall(r"^\| all +\| \d+ +\| ([\d,]+) +\|[^|]+\| (\d+) \(", page, re.MULTILINE)
     assert told == [(called, made) for made, called in counted]

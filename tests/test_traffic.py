@@ -21,6 +21,8 @@ from loopmark.traffic import DATAGRAM_DEADLINE, Stopwatch, Target, churn, conver
 FACTS = Facts(loop="loop", transport="transport", nodelay=True)
 TALK = Talk(parts=(b"PI", b"NG"), reply=b"PONG", reply_size=None, rounds=2)
 TARGET = Target(address=Address("127.0.0.1", 1), talk=TALK, tls=None, options=Options())
+ASKING = replace(TARGET, talk=Talk(parts=(b"PING",), reply=b"PONG", reply_size=None))
+"""One request and its reply are one call of the backend."""
 
 
 class Turn:
@@ -187,10 +189,11 @@ class Steps(Backend):
         return [Address(each, port) for each in self.names[host]]
 
 
+@pytest.mark.parametrize("target", [TARGET, ASKING])
 @pytest.mark.parametrize(("connections", "concurrency"), [(1, 1), (7, 1), (10, 3), (9, 3), (3, 3), (2, 5)])
-def test_churn_makes_every_connection_and_counts_its_reply(connections: int, concurrency: int) -> None:
+def test_churn_makes_every_connection_and_counts_its_reply(target: Target, connections: int, concurrency: int) -> None:
     backend = Steps()
-    assert backend.run(lambda: churn(backend, TARGET, connections=connections, concurrency=concurrency)) == connections
+    assert backend.run(lambda: churn(backend, target, connections=connections, concurrency=concurrency)) == connections
     assert len(backend.lines) == connections
     assert all(line.closed for line in backend.lines)
     assert backend.peak == min(connections, concurrency)
@@ -208,12 +211,13 @@ def test_one_at_a_time_needs_no_gather() -> None:
     assert backend.jobs == []
 
 
+@pytest.mark.parametrize("target", [TARGET, ASKING])
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("number", [0, 5, 11])
-def test_one_wrong_reply_fails_the_whole_value(concurrency: int, number: int) -> None:
+def test_one_wrong_reply_fails_the_whole_value(target: Target, concurrency: int, number: int) -> None:
     backend = Steps({number: b"PANG"})
     with pytest.raises(ProtocolError, match=r"expected the reply b'PONG', got b'PANG'"):
-        backend.run(lambda: churn(backend, TARGET, connections=12, concurrency=concurrency))
+        backend.run(lambda: churn(backend, target, connections=12, concurrency=concurrency))
     assert backend.lines[number].closed
 
 
@@ -226,10 +230,23 @@ def test_a_connection_that_fails_is_closed_and_its_error_flies_as_it_is() -> Non
     assert backend.lines[2].closed
 
 
-def test_a_gather_that_returns_early_is_caught() -> None:
+@pytest.mark.parametrize("target", [TARGET, ASKING])
+def test_a_gather_that_returns_early_is_caught(target: Target) -> None:
     backend = Steps(gathers=False)
     with pytest.raises(FactsError, match="gather returned after 0 of 3 jobs"):
-        backend.run(lambda: churn(backend, TARGET, connections=9, concurrency=3))
+        backend.run(lambda: churn(backend, target, connections=9, concurrency=3))
+
+
+class OneAtATime(Steps):
+    async def gather(self, *jobs: Main[None]) -> None:
+        await jobs[0]()
+
+
+@pytest.mark.parametrize("target", [TARGET, ASKING])
+def test_a_gather_that_has_one_job_do_the_work_of_all_is_caught(target: Target) -> None:
+    backend = OneAtATime()
+    with pytest.raises(FactsError, match="gather returned after 1 of 3 jobs"):
+        backend.run(lambda: churn(backend, target, connections=9, concurrency=3))
 
 
 def test_a_visit_reads_the_facts_while_the_connection_is_open() -> None:
@@ -298,9 +315,10 @@ SHORT = Talk(parts=(b"PI", b"NG"), reply=b"PONG", reply_size=4)
 CHURN = Conversation(talks=(TALK,))
 MESSAGES = Conversation(talks=(SHORT,), traffic=Traffic.MESSAGES)
 POOL = Conversation(talks=(SHORT,), traffic=Traffic.POOL, slots=3)
-DATAGRAMS = Conversation(talks=(replace(SHORT, parts=(b"PING",)),), traffic=Traffic.DATAGRAMS)
+DATAGRAMS = Conversation(talks=(replace(SHORT, parts=(b"PING",)),), answer=lambda data: data, traffic=Traffic.DATAGRAMS)
 NAMES = {"here": ["127.0.0.1"], "there": ["::1"]}
 LOOKUPS = Conversation(
+    talks=(TALK,),
     traffic=Traffic.LOOKUPS,
     lookups=(
         Lookup(host="here", family=IPV4, addresses=frozenset({"127.0.0.1", "127.0.0.2"})),

@@ -173,7 +173,8 @@ def _in_blocks(case: Case, metric: Metric, series: Mapping[str, Series]) -> _Fin
         return _Finding(reasons=(why,), intervals=intervals, twins=twins)
     judgement = judge(plan, baseline, blocks, first.margin, together=first.contenders)
     # As in a campaign's tables: plain intervals where those that hold together are not to be had.
-    together = {} if first.mode == "fast" or judgement.widest is None else judgement.estimates
+    has_none = first.mode == "fast" or not first.contenders or judgement.widest is None
+    together = {} if has_none else judgement.estimates
     return _Finding(
         reasons=tuple(_unjudged(judgement, twins, first)),
         intervals={**intervals, **together},
@@ -192,6 +193,11 @@ def _unjudged(judgement: Judgement, twins: Sequence[str], baseline: Stamp) -> It
         )
     elif baseline.mode == "fast":
         yield "a fast campaign gets none"
+    elif not baseline.contenders:
+        yield (
+            "these files do not tell how many contenders their campaign had, for whom intervals must hold together; "
+            "compare the campaign's directory instead"
+        )
     elif judgement.blocks < judgement.needed:
         yield f"intervals that hold together need {judgement.needed} blocks, and there are {judgement.blocks}"
 

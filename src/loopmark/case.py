@@ -153,6 +153,13 @@ class Conversation:
     needs: frozenset[Feature] = frozenset()
     """What a backend must be able to do besides TCP or TLS."""
 
+    def __post_init__(self) -> None:
+        """Raise UsageError where a part is missing that its traffic needs."""
+        own = {Traffic.DATAGRAMS: "answer", Traffic.LOOKUPS: "lookups"}.get(self.traffic)
+        for part in ("talks", *([own] if own else [])):
+            if not getattr(self, part):
+                raise UsageError(f"a conversation of {self.traffic} needs {part}")
+
     @property
     def talk(self) -> Talk:
         """The first of the talks."""
@@ -177,6 +184,13 @@ class Benchmark:
     """Servers that are not ours and can serve it, too: `nginx` what is a GET of static content."""
     second_opinion: str = ""
     """Path of the same content with its length told, for wrk; empty where wrk is not asked."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError where nothing could be measured, or not in this way."""
+        if not self.conversations:
+            raise UsageError(f"{self.name} has no conversations")
+        if not (self.tls is None or isinstance(self.tls, TLSProfile)):
+            raise UsageError(f"{self.name} has {self.tls!r} for tls: it must be None or a loopmark.spi.TLSProfile")
 
     def conversation(self, variant: str) -> Conversation:
         """Return one of the conversations; raises UsageError with those that exist."""

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from loopmark.errors import LoopmarkError, UnavailableError, UsageError
-from loopmark.registry import Contender, Registry, names_in, registry
-from loopmark.spi import Backend
+from loopmark.registry import Contender, Registry, Source, names_in, registry
+from loopmark.spi import Backend, Feature
 
 EXTRAS = ("uvloop", "trio", "anyio")
 
@@ -86,13 +87,19 @@ def load(contender: Contender) -> Finding:
         backend = contender.load()
         if contender.loop is not None:
             # Not every backend makes one before it runs.
-            contender.loop.load()().close()
-        versions, features = _versions(contender, backend), tuple(sorted(backend.features))
+            _make(contender.loop)
+        versions, features = _versions(contender, backend), _features(backend)
     except ModuleNotFoundError as error:
-        return Finding(name=contender.name, status="missing", reason=_install(error.name or str(error)))
+        module = error.name or str(error)
+        if (owner := _misnamed(contender, module)) is not None:
+            reason = f"{owner} registers it as something in the module {module}, which does not exist"
+            return Finding(name=contender.name, status="failed", reason=reason)
+        return Finding(name=contender.name, status="missing", reason=_install(module))
     except importlib.metadata.PackageNotFoundError as error:
         return Finding(name=contender.name, status="missing", reason=_install(str(error.name)))
-    except Exception as error:  # noqa: BLE001  # anybody's import may raise anything, and must not stop the others
+    except UsageError as error:
+        return Finding(name=contender.name, status="failed", reason=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # anybody's import may raise anything, others go on
         return Finding(name=contender.name, status="failed", reason=f"{type(error).__name__}: {error}")
     return Finding(
         name=contender.name,
@@ -101,6 +108,32 @@ def load(contender: Contender) -> Finding:
         versions=versions,
         fork_safe=_watched() == before and threading.active_count() == threads,
     )
+
+
+def _make(loop: Source) -> None:
+    """Make a loop and close it; raises UsageError unless it is one."""
+    made = loop.load()()
+    if not hasattr(made, "run_until_complete"):
+        raise UsageError(f"{loop.value} makes a {type(made).__name__}, no event loop")
+    made.close()
+
+
+def _features(backend: Backend) -> tuple[str, ...]:
+    """Read what a backend declares; raises UsageError unless these are features."""
+    declared: object = backend.features
+    if not isinstance(declared, AbstractSet) or not declared <= set(Feature):
+        raise UsageError(f"features is {declared!r}: it must be a set of any of {', '.join(Feature)}")
+    return tuple(sorted(declared))
+
+
+def _misnamed(contender: Contender, module: str) -> str | None:
+    """Return which third party names a module that it does not have; None where something else is missing."""
+    for source in (contender.backend, contender.loop):
+        # What loopmark itself registers are others' libraries, too.
+        named = source is not None and source.value.partition(":")[0]
+        if source and source.distribution.partition(" ")[0] not in ("", "loopmark") and named == module:
+            return source.distribution
+    return None
 
 
 def _watched() -> list[object]:

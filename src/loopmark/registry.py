@@ -9,14 +9,15 @@ import difflib
 import importlib.metadata
 import re
 import runpy
+import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from loopmark.case import Benchmark
-from loopmark.errors import UnavailableError, UsageError
+from loopmark.errors import LoopmarkError, UnavailableError, UsageError
 from loopmark.spi import Backend
 
 BACKENDS, LOOPS, BENCHMARKS = "loopmark.backends", "loopmark.loops", "loopmark.benchmarks"
@@ -35,9 +36,15 @@ class Source:
 
     value: str
     plugin: str | None = None
+    distribution: str = ""
+    """Who registered it, with the version; empty for a plug-in file."""
+    flaw: str = ""
+    """Why its registration cannot be used, with who made it."""
 
     def load(self) -> Any:
-        """Import it now."""
+        """Import it now; raises UsageError where the registration itself is wrong."""
+        if self.flaw:
+            raise UsageError(self.flaw)
         if self.plugin is None:
             return importlib.metadata.EntryPoint(name="", value=self.value, group="").load()
         group, _, name = self.value.partition(":")
@@ -62,6 +69,8 @@ class Contender:
     def load(self) -> Backend:
         """Import backend and loop and put them together; whatever an import raises flies."""
         make: Callable[..., Backend] = self.backend.load()
+        if not callable(make):
+            raise UsageError(f"{self.name}: {self.backend.value} is a {_kind(make)}: name the backend's class")
         loop = None if self.loop is None else self.loop.load()
         if self.loop is not None and not callable(loop):
             raise UsageError(f"{self.name}: {self.loop.value} makes no event loop: it cannot be called")
@@ -90,9 +99,10 @@ class Registry:
         try:
             benchmark = source.load()
         except Exception as error:  # whatever a third party's import raises must not stop the others
-            raise UnavailableError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+            of = f" of {source.distribution}" if source.distribution else ""
+            raise UnavailableError(f"{name}{of} cannot be loaded: {_kind(error)}: {error}") from error
         if not isinstance(benchmark, Benchmark):
-            raise UsageError(f"{name}: {source.value} is a {type(benchmark).__name__}, not a loopmark.case.Benchmark")
+            raise UsageError(f"{name}: {source.value} is a {_kind(benchmark)}, not a loopmark.case.Benchmark")
         if colon:
             benchmark.conversation(variant)
         return benchmark
@@ -109,7 +119,9 @@ def registry(plugin: Path | None = None, plugin_names: dict[str, list[str]] | No
         names = plugin_names or names_in(plugin)
         for short in GROUPS:
             for name in names.get(short, ()):
-                sources[short][name] = Source(value=f"{short}:{name}", plugin=str(plugin))
+                source = Source(value=f"{short}:{name}", plugin=str(plugin))
+                there = sources[short].get(name)
+                sources[short][name] = _disputed(name, there, source) if there else source
     return Registry(
         contenders=_contenders(sources["backends"], sources["loops"]),
         benchmarks=sources["benchmarks"],
@@ -133,17 +145,37 @@ def close_matches(name: str, known: Iterable[str]) -> str:
 def _contenders(backends: dict[str, Source], loops: dict[str, Source]) -> dict[str, Contender]:
     contenders: dict[str, Contender] = {}
     for template, backend in backends.items():
-        if PLACEHOLDER not in template:
-            contenders[template] = Contender(name=template, backend=backend)
-            continue
-        for loop_name, loop in loops.items():
-            name = template.replace(PLACEHOLDER, loop_name)
+        made = {template.replace(PLACEHOLDER, name): loop for name, loop in loops.items()}
+        for name, loop in made.items() if PLACEHOLDER in template else [(template, None)]:
+            if (rival := contenders.get(name)) is not None:
+                backend = _disputed(name, rival.backend, backend)  # noqa: PLW2901  # nobody's, from now on
             contenders[name] = Contender(name=name, backend=backend, loop=loop)
     return dict(sorted(contenders.items()))
 
 
+def _disputed(name: str, first: Source, second: Source) -> Source:
+    """Return what stands for a name that is registered twice; raises UsageError when a plug-in file does so."""
+    if second.plugin:
+        whose = "is there twice" if first.plugin else f"belongs to {first.distribution}"
+        raise UsageError(f"--plugin {second.plugin}: the name {name!r} {whose}: give it another")
+    owners = " and ".join(sorted({first.distribution, second.distribution}))
+    return replace(second, flaw=f"{name!r} is registered twice, by {owners}: one has to go, or to take another name")
+
+
 def _entry_points(group: str) -> dict[str, Source]:
-    return {entry.name: Source(value=entry.value) for entry in importlib.metadata.entry_points(group=group)}
+    found: dict[str, Source] = {}
+    for entry in importlib.metadata.entry_points(group=group):
+        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package without metadata"
+        proper = _NAME.fullmatch(entry.name)
+        flaw = "" if proper else f"{distribution} registers {entry.name!r}: it must be text without space and comma"
+        source = Source(value=entry.value, distribution=distribution, flaw=flaw)
+        there = found.get(entry.name)
+        found[entry.name] = _disputed(entry.name, there, source) if there else source
+    return found
+
+
+def _kind(made: object) -> str:
+    return type(made).__name__
 
 
 @cache
@@ -153,8 +185,11 @@ def _run_plugin(path: str) -> dict[str, dict[str, Any]]:
         raise UsageError(f"--plugin {path}: {'that is no file' if Path(path).exists() else 'no such file'}")
     try:
         module = runpy.run_path(path, run_name="loopmark_plugin")
-    except Exception as error:  # whatever the file does wrong, the user made it and must read of it in one line
-        raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the file does wrong, its author must read of it in one line
+        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == path]
+        where = f" (line {lines[-1]})" if lines else ""
+        kind = "" if isinstance(error, LoopmarkError) else f"{_kind(error)}: "
+        raise UsageError(f"--plugin {path}: {kind}{error}{where}") from error
     found = {group: module[group] for group in GROUPS if group in module}
     for group, members in found.items():
         if not isinstance(members, dict):

@@ -61,6 +61,10 @@ def differences(old: Campaign, new: Campaign, *, machine: Mapping[str, Sequence[
     for what, path in machine.items():
         yield from _differs(what, _at(old.machine, path), _at(new.machine, path))
     yield from _versions(old, new)
+    for case in sorted(names[0] & names[1]):
+        before, after = _manner(old, case), _manner(new, case)
+        if before and after:
+            yield from _differs(f"how values were taken in {case}", before, after)
     if old.baseline == new.baseline:
         yield from _facts(old, new, sorted(names[0] & names[1]))
 
@@ -103,6 +107,18 @@ def _needed(campaign: Campaign) -> set[str]:
     if not isinstance(told, Mapping):
         return {ALWAYS, *(campaign.machine.get("versions") or {})}
     return {ALWAYS, *(str(name) for each in contenders for name in told.get(each) or ())}
+
+
+def _manner(campaign: Campaign, case: str) -> str | None:
+    """Tell how a case's processes were made and took turns: either moves ratios by percents, see docs/method.md."""
+    blocks = [block for block in campaign.blocks if block.case == case and not block.field]
+    metadata = [each.metadata for block in blocks for each in block.measurements.values()]
+    if not metadata:
+        return None
+    slices = sorted({1000 * float(each["slice"]) for each in metadata if each.get("slice")})
+    processes = "in fresh processes" if campaign.fresh else "forked"
+    turns = "in rounds" if any(block.rounds for block in blocks) else "arm after arm"
+    return ", ".join([processes, f"slices of {' and '.join(f'{each:g} ms' for each in slices)}" if slices else turns])
 
 
 def _facts(old: Campaign, new: Campaign, cases: Sequence[str]) -> Iterator[str]:

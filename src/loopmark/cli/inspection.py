@@ -13,8 +13,8 @@ from loopmark.case import Role
 from loopmark.cli import USAGE, cli
 from loopmark.cli.conducting import status_of
 from loopmark.cli.counting import compare_counts
-from loopmark.cli.options import Share
-from loopmark.errors import UsageError
+from loopmark.cli.options import Share, plugin_option
+from loopmark.errors import LoopmarkError, UsageError
 from loopmark.probe import Survey, survey
 from loopmark.regression import regression
 from loopmark.report import FORMATS, comparison, comparison_of_files, description, regression_report
@@ -25,9 +25,7 @@ existing = click.Path(path_type=Path)
 
 @cli.command("list", epilog="\b\nExamples:\n  loopmark list\n  loopmark list --json\n  loopmark list --plugin mine.py")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON document.")
-@click.option(
-    "--plugin", type=click.Path(path_type=Path), metavar="FILE", help="Also what this file defines. It is run."
-)
+@plugin_option
 def list_(*, as_json: bool, plugin: Path | None) -> None:
     """List contenders, loops, benchmarks and their cases; for what is missing, why and what to install."""
     known = survey(plugin)
@@ -35,7 +33,12 @@ def list_(*, as_json: bool, plugin: Path | None) -> None:
 
 
 def _document(known: Survey) -> dict[str, Any]:
-    benchmarks = {name: known.registry.benchmark(name) for name in known.registry.benchmarks}
+    benchmarks, failed = {}, {}
+    for name in known.registry.benchmarks:
+        try:
+            benchmarks[name] = known.registry.benchmark(name)
+        except LoopmarkError as error:
+            failed[name] = str(error)
     return {
         "contenders": [dataclasses.asdict(finding) for finding in known.findings.values()],
         "loops": {name: source.value for name, source in known.registry.loops.items()},
@@ -58,6 +61,7 @@ def _document(known: Survey) -> dict[str, Any]:
             }
             for name, benchmark in benchmarks.items()
         },
+        "failed_benchmarks": failed,
     }
 
 

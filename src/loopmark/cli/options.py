@@ -199,9 +199,19 @@ results_option = click.option(
     metavar="DIR",
     help="Where the campaign's directory is made.",
 )
+
+
+def _one_file(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> Path | None:
+    if len(value) > 1:
+        raise click.BadParameter("give one file: it may have all of backends, loops and benchmarks", ctx, param)
+    return value[0] if value else None
+
+
 plugin_option = click.option(
     "--plugin",
     type=click.Path(path_type=Path),
+    multiple=True,
+    callback=_one_file,
     metavar="FILE",
     help="A Python file with any of the dicts backends, loops, benchmarks (name to object). It is run.",
 )

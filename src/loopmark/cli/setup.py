@@ -1,14 +1,20 @@
 """`loopmark certs` and `loopmark check`."""
 
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from loopmark import certs as certificates
-from loopmark.cli import cli
-from loopmark.cli.options import complete_contender
-from loopmark.probe import runnable
-from loopmark.registry import registry
+from loopmark.cli import INTERRUPTED, USAGE, cli
+from loopmark.cli.options import complete_contender, plugin_option
+
+GRACE = 0.7
+"""Seconds that an interrupted check has to clear up."""
 
 
 @cli.command(
@@ -37,27 +43,28 @@ def certs(*, key: str, client_key: str | None, names: tuple[str, ...], directory
     is_flag=True,
     help="Instead: have bad peers do harm to its server and client, and see how they stand it.",
 )
-@click.option("--plugin", type=click.Path(path_type=Path), metavar="FILE", help="See `loopmark run`.")
+@plugin_option
 def check(*, name: str, faults: bool, plugin: Path | None) -> int:
     """Run the contract test on one contender; status 1 when it breaks the contract."""
     # No other command needs these.
-    from loopmark.testing import Finding, Status, check_backend  # noqa: PLC0415
-    from loopmark.testing.clientfaults import CLIENT_FAULTS, PATIENCE  # noqa: PLC0415
-    from loopmark.testing.faults import check_faults  # noqa: PLC0415
+    from loopmark.testing.__main__ import BROKEN, KEPT  # noqa: PLC0415
 
-    contender = registry(plugin).contender(name)
-    backend, identity = runnable(contender), certificates.ensure()
-
-    def tell(finding: Finding) -> None:
-        click.echo(str(finding))
-
-    if faults:
-        findings = check_faults(contender, backend, identity, report=tell)
-        findings += check_backend(backend, identity, clauses=CLIENT_FAULTS, deadline=PATIENCE, report=tell)
-        what, kept = "faults did harm", f"{name} stands all faults"
-    else:
-        findings = check_backend(backend, identity, report=tell)
-        what, kept = "clauses failed", f"{name} keeps the contract"
-    failed = sum(finding.status is Status.FAILED for finding in findings)
-    click.echo(f"{name}: {failed} of {len(findings)} {what}" if failed else kept)
-    return int(failed > 0)
+    options = [*(["--faults"] if faults else []), *(["--plugin", str(plugin)] if plugin else [])]
+    command = [sys.executable, "-P", "-m", "loopmark.testing", *options, "--", str(os.getpid()), name]
+    # In a session of its own Ctrl-C comes once, through us.
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as child:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)
+            child.kill()
+            raise
+    if status in (KEPT, BROKEN):
+        return int(status == BROKEN)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status != USAGE:
+        click.echo(f"{name}: its process ended in the middle, with status {status}: nothing is proven", err=True)
+    return USAGE if status == USAGE else 1

@@ -33,7 +33,7 @@ MARK = "<!-- Written by `loopmark publish`: whatever is changed here by hand is 
 """How a file begins that may be written again."""
 
 LIMITS = (
-    "An interval covers repetition on this machine, with this interpreter and these libraries. Nothing else.",
+    "An interval covers repetition within one campaign, on this machine, with this interpreter and these libraries.",
     (
         "Of plain 95 % intervals some are wrong: among ten of them that is not rare. Simultaneous ones are all right "
         "in 95 % of campaigns."

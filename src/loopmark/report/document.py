@@ -232,7 +232,8 @@ def _about(campaign: Campaign, *, is_judged: bool) -> Iterator[str]:
         f"Ratios are to {baselines} in the same {where}; below 1 is less {less}. In brackets: intervals over "
         "blocks (Hodges-Lehmann estimate, Wilcoxon signed-rank interval). Simultaneous ones hold all together, for all "
         "contenders of a table, with 95 %; plain ones each by itself, and of many some are wrong. They cover "
-        "repetition on this machine and this build only, not other machines, builds or settings."
+        "repetition within this campaign, on this machine and this build, and nothing else: not another hour, not "
+        "other machines, builds or settings."
     )
     if is_judged:
         yield (

@@ -203,8 +203,8 @@ def _about(comparison: Comparison) -> Iterator[str]:
     if any(row.interval for benchmark in comparison.benchmarks for row in benchmark.rows):
         yield (
             "In brackets: Hodges-Lehmann estimate and Wilcoxon signed-rank interval over blocks. Simultaneous ones "
-            "hold together for as many contenders as their campaign had, or where files do not tell for these. They "
-            "cover repetition on this machine and this build only. Of many plain intervals some are wrong."
+            "hold together for as many contenders as their campaign had. They cover repetition within that campaign, "
+            "on its machine and build, and nothing else. Of many plain intervals some are wrong."
         )
     for name, labels in comparison.missing.items():
         yield f"Not compared, because not all files have it: {name} ({', '.join(labels)})."

@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 
 def listing(document: Mapping[str, Any]) -> str:
-    """Render what exists: `contenders`, `loops` and `benchmarks` as `loopmark list --json` gives them."""
+    """Render what exists, as `loopmark list --json` gives it: `contenders`, `loops`, `benchmarks`, and which failed."""
     rows = []
     for each in document["contenders"]:
         versions = ", ".join(f"{name} {version}" for name, version in (each["versions"] or {}).items())
@@ -26,4 +26,5 @@ def listing(document: Mapping[str, Any]) -> str:
             + (f"bursts (-n without -c): {', '.join(map(str, each['bursts']))}; " if each["bursts"] else "")
             + f"roles (--role): {', '.join(each['roles'])}"
         )
+    parts += [f"{name} failed: {reason}" for name, reason in document["failed_benchmarks"].items()]
     return "\n\n".join(parts)

@@ -15,6 +15,9 @@ COLUMNS = (
     *("change", "low", "high", "level", "half_width", "finding"),
 )
 
+UNLIKE = 1.5
+"""From this factor between numbers of blocks on the rank-sum interval needs equal scatter in both samples."""
+
 
 def regression_report(regression: Regression, format: str = "text") -> str:  # noqa: A002 - the command line's own word
     """Render what the gate found; formats and errors as of `formats.rendered`. There must be no refusals."""
@@ -83,8 +86,8 @@ def _conclusion(regression: Regression) -> Iterator[str]:
         )
         yield (
             f"Passed: no contender's interval lies wholly beyond {allowed}. The widest one is "
-            f"{plus_minus(regression.widest)}: no smaller change could have been seen at all. A true one of {half} "
-            f"fails this gate every other time, one of {almost_always} almost always."
+            f"{plus_minus(regression.widest)}: of that contender no smaller change could have been seen. A true one of "
+            f"{half} fails this gate every other time, one of {almost_always} almost always."
         )
     if regression.untested:
         yield (
@@ -96,6 +99,16 @@ def _conclusion(regression: Regression) -> Iterator[str]:
         "above 1 is slower (two-sample Hodges-Lehmann estimate and Wilcoxon rank-sum interval over blocks)."
     )
     yield from (f"Not compared: {each}." for each in regression.unmatched)
+    if regression.unmatched:
+        yield (
+            "Arms that take turns are in each other's caches, so that who else took part is part of a ratio: have the "
+            "same contenders in both campaigns."
+        )
+    if any(not 1 / UNLIKE <= row.old.blocks / row.new.blocks <= UNLIKE for row in regression.rows):
+        yield (
+            "The campaigns have very different numbers of blocks: where the one with fewer is also the noisier one, "
+            "intervals are too narrow. Have about equally many, with the same --blocks."
+        )
 
 
 def _named(rows: Sequence[Row]) -> str:

@@ -321,6 +321,7 @@ def _fails(
     tls: ClientTLS | None = None,
     reply_size: int | None = None,
 ) -> None:
+    at.trying[:] = [what]
     target = _target(at, address, reply_size, tls)
     error = failure(at.backend, lambda: fetch(at.backend, target), f"{what}: the conversation succeeded")
     expected = (kinds,) if isinstance(kinds, Kind) else kinds

@@ -155,7 +155,8 @@ def _raised(clause: Clause, ground: Ground, deadline: float) -> BaseException | 
     thread.start()
     thread.join(deadline)
     if thread.is_alive():
-        return BrokenContract(f"it did not come to its end within {deadline:g} s")
+        tried = "".join(f", at {what}" for what in ground.trying)
+        return BrokenContract(f"it did not come to its end within {deadline:g} s{tried}")
     if not raised:
         return None
     # What a clause said in one of several jobs may come in a group.

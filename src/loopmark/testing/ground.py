@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import wraps
 from typing import Generic, TypeVar
@@ -70,6 +70,8 @@ class Ground:
     """Only for people."""
     in_parts: bool = False
     """Clients connect, exchange and close even where `ask` would do."""
+    trying: list[str] = field(default_factory=list, compare=False)
+    """What a clause is about to try, for its last words; settings that were made of each other share it."""
 
     def __str__(self) -> str:
         what = f"TLS {self.profile.version}" if self.profile else "datagrams" if self.datagrams else "plain TCP"

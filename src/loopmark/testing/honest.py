@@ -19,6 +19,15 @@ from loopmark.testing.peers import ReferenceServer
 
 _WORKS, _REFUSED, _IGNORED = "works", "is refused", "does something else"
 
+_USUAL_REFUSAL = "raise an exception, as the method of Backend does"
+_REFUSALS = {
+    Feature.START_TLS: "with options.go_ahead raise an exception",
+    Feature.HALF_CLOSE: "at an empty part raise an exception",
+    Feature.FILES: "where a reply has a file give service.lost() an exception, and drop the connection",
+    Feature.SENDFILE: "where a reply has a file with zero_copy, too, give service.lost() an exception",
+}
+"""What somebody has to write who has not got a feature."""
+
 
 @clause(Where.UNASKED)
 def features_are_honest(at: Ground) -> None:
@@ -30,7 +39,8 @@ def features_are_honest(at: Ground) -> None:
         wanted = _WORKS if declared else _REFUSED
         for name, attempt in _ATTEMPTS[feature].items():
             found = attempt(at)
-            expect(found == wanted, f"{feature} is {'declared' if declared else 'not declared'}, and {name} {found}")
+            told = f"{feature} is {'declared' if declared else 'not declared'}, and {name} {found}"
+            expect(found == wanted, told if declared else f"{told}: {_REFUSALS.get(feature, _USUAL_REFUSAL)}")
 
 
 def _connects(at: Ground) -> str:
