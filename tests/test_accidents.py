@@ -181,8 +181,8 @@ def start(tmp_path: Path, identity: Identity) -> Iterator[Start]:
         for gate in gates.split():
             os.mkfifo(tmp_path / f"go-{gate.partition('@')[0]}")
         where = [] if "--continue" in arguments else ["--results", str(tmp_path / "results")]
-        whom = ["--plugin", str(plugin)] if command == DRIVEN else []
-        whom += ["--baseline", "gated", "-b", "gated"] if whom and where else []
+        whom = ["--plugin", str(plugin)] if command == DRIVEN and "--plugin" not in arguments else []
+        whom += ["--baseline", "gated", "-b", "gated"] if command == DRIVEN and where else []
         line = [*under, *command, "run", *whom, *where, "--certs", str(identity.ca.parent), *arguments]
         started.append(Running(tmp_path, line, {"GATES": gates, **(environment or {})}, **settings))
         return started[-1]

@@ -613,6 +613,25 @@ def test_a_contender_that_ends_its_process_has_not_kept_the_contract(loopmark: R
     assert ended.err == "mine: its process ended in the middle, with status 0: nothing is proven\n"
 
 
+def test_a_check_that_nobody_reads_ends_without_a_word() -> None:
+    command = [sys.executable, "-m", "loopmark", "check", "blocking"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as check:
+        assert check.stdout is not None
+        assert check.stderr is not None
+        assert check.stdout.readline()
+        check.stdout.close()
+        assert (check.stderr.read(), check.wait(60)) == ("", 141)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_check_whose_findings_find_no_room_says_so() -> None:
+    command = [sys.executable, "-m", "loopmark", "check", "blocking"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert re.fullmatch(r"loopmark: the system refuses: .*No space left on device\n", done.stderr)
+
+
 def test_a_check_ends_whatever_threads_a_contender_leaves(loopmark: Run, tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(

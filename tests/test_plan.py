@@ -1,5 +1,6 @@
 """What is measured, how often and in which order."""
 
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopmark import plan
-from loopmark.case import Benchmark, Case, Conversation, Cores, Role, Traffic
+from loopmark.case import Benchmark, Case, Conversation, Cores, Lookup, Role, Traffic
 from loopmark.errors import UsageError
 from loopmark.plan import DEFAULT, FAST, MAXIMUM_CONCURRENCY, RIGOROUS, Effort
 from loopmark.record import Arm, Kind
@@ -274,10 +275,14 @@ def test_fewer_connections_than_three_rounds_are_refused_with_what_to_type() -> 
 # Other benchmarks, and other axes
 
 TALK = Talk(parts=(b"PING",), reply=b"PONG", reply_size=None)
+LOOKUP = Lookup(host="localhost", family=socket.AF_INET, addresses=frozenset({"127.0.0.1"}))
 KINDS = Benchmark(
     name="kinds",
     question="What?",
-    conversations={traffic.value: Conversation(talks=(TALK,), traffic=traffic) for traffic in Traffic},
+    conversations={
+        traffic.value: Conversation(talks=(TALK,), traffic=traffic, answer=lambda data: data, lookups=(LOOKUP,))
+        for traffic in Traffic
+    },
     tls=None,
     usual=((10, (Role.CLIENT,)),),
     roles=(Role.CLIENT, Role.BOTH, Role.PAIR),

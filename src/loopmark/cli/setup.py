@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from loopmark import certs as certificates
-from loopmark.cli import INTERRUPTED, USAGE, cli
+from loopmark.cli import BROKEN_PIPE, INTERRUPTED, USAGE, cli
 from loopmark.cli.options import complete_contender, plugin_option
 
 GRACE = 0.7
@@ -47,7 +47,7 @@ def certs(*, key: str, client_key: str | None, names: tuple[str, ...], directory
 def check(*, name: str, faults: bool, plugin: Path | None) -> int:
     """Run the contract test on one contender; status 1 when it breaks the contract."""
     # No other command needs these.
-    from loopmark.testing.__main__ import BROKEN, KEPT  # noqa: PLC0415
+    from loopmark.testing.__main__ import BROKEN, KEPT, UNHEARD  # noqa: PLC0415
 
     options = [*(["--faults"] if faults else []), *(["--plugin", str(plugin)] if plugin else [])]
     command = [sys.executable, "-P", "-m", "loopmark.testing", *options, "--", str(os.getpid()), name]
@@ -61,10 +61,9 @@ def check(*, name: str, faults: bool, plugin: Path | None) -> int:
                 child.wait(GRACE)
             child.kill()
             raise
-    if status in (KEPT, BROKEN):
-        return int(status == BROKEN)
     if status == INTERRUPTED:
         raise KeyboardInterrupt
-    if status != USAGE:
+    told = {KEPT: 0, BROKEN: 1, UNHEARD: 1, USAGE: USAGE, BROKEN_PIPE: BROKEN_PIPE}
+    if status not in told:
         click.echo(f"{name}: its process ended in the middle, with status {status}: nothing is proven", err=True)
-    return USAGE if status == USAGE else 1
+    return told.get(status, 1)

@@ -1,7 +1,7 @@
 """`loopmark check` in a process of its own: whoever is checked may end it, or leave threads that never end.
 
 Run as `python -m loopmark.testing PARENT NAME [--faults] [--plugin FILE]`. Only its last words are believed: the exit
-status KEPT or BROKEN, which nobody uses by chance.
+status KEPT or BROKEN, or UNHEARD after a complaint, which nobody uses by chance.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from loopmark.testing.clientfaults import CLIENT_FAULTS, PATIENCE
 from loopmark.testing.faults import check_faults
 
 REFUSED, INTERRUPTED = 2, 130
-KEPT, BROKEN = 64, 65
+BROKEN_PIPE = 141
+KEPT, BROKEN, UNHEARD = 64, 65, 66
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,6 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     except LoopmarkError as error:
         sys.stderr.write(f"loopmark: {error}\n")
         return REFUSED
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        # A full disk behind standard output, or a system that gives no more processes or files.
+        sys.stderr.write(f"loopmark: the system refuses: {error}\n")
+        return UNHEARD
     except KeyboardInterrupt:
         return INTERRUPTED
 
