@@ -229,6 +229,14 @@ def test_a_name_that_two_packages_register_is_nobodys(installed: Callable[..., R
             known.contender(name).load()
 
 
+def test_a_name_in_dispute_spoils_none_that_the_same_backend_has_on_other_loops(
+    installed: Callable[..., Registry],
+) -> None:
+    known = installed(entry("asyncio-mine", BLOCKING), entry("LOOP-mine", BLOCKING, "others"))
+    assert known.contender("asyncio-mine").backend.flaw
+    assert not known.contender("uvloop-mine").backend.flaw
+
+
 def test_a_registered_name_that_nobody_could_type_is_refused(installed: Callable[..., Registry]) -> None:
     with pytest.raises(UsageError, match=r"theirs 0\.1 registers 'my own': it must be text without space"):
         installed(entry("my own", BLOCKING)).contenders["my own"].load()

@@ -147,9 +147,9 @@ def _contenders(backends: dict[str, Source], loops: dict[str, Source]) -> dict[s
     for template, backend in backends.items():
         made = {template.replace(PLACEHOLDER, name): loop for name, loop in loops.items()}
         for name, loop in made.items() if PLACEHOLDER in template else [(template, None)]:
-            if (rival := contenders.get(name)) is not None:
-                backend = _disputed(name, rival.backend, backend)  # noqa: PLW2901  # nobody's, from now on
-            contenders[name] = Contender(name=name, backend=backend, loop=loop)
+            rival = contenders.get(name)
+            source = _disputed(name, rival.backend, backend) if rival else backend
+            contenders[name] = Contender(name=name, backend=source, loop=loop)
     return dict(sorted(contenders.items()))
 
 
